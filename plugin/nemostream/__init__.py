@@ -1,0 +1,1 @@
+"""Streaming speech recognition with cache-aware models: samples in, transcripts out."""

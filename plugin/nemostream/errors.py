@@ -1,0 +1,47 @@
+"""The errors of the engine: one tree, one clear sentence each (what, where, what to do)."""
+
+from __future__ import annotations
+
+
+class NemostreamError(Exception):
+    """Root of every error that nemostream raises on purpose."""
+
+
+class CheckpointError(NemostreamError):
+    """A .nemo file cannot be read, or holds a model that cannot stream here."""
+
+
+class BundleError(NemostreamError):
+    """A bundle folder is missing, truncated, altered, or of another format version."""
+
+
+class UnknownModel(NemostreamError):
+    """No model of that name: neither in the catalog nor a path."""
+
+
+class UnsupportedChunk(NemostreamError):
+    """The bundle does not offer that chunk size."""
+
+
+class AudioError(NemostreamError):
+    """Audio that cannot be used: not a sound file, wrong shape or dtype, NaN or infinite samples."""
+
+
+class EngineFull(NemostreamError):
+    """Every row is taken.
+
+    Attributes:
+        retry_after: seconds after which another try makes sense.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StreamClosed(NemostreamError):
+    """The stream was closed, or never opened."""
+
+
+class StepFailed(NemostreamError):
+    """The model failed on this stream's audio; nothing of that step was committed."""

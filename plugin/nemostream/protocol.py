@@ -1,0 +1,201 @@
+"""The messages between a stream's owner and the engine: plain data, the same in process and over a socket.
+
+Times are sample counts at 16 kHz on the stream's own clock: sample 0 is the first one pushed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE = 16_000
+Samples = npt.NDArray[np.float32]
+Priority = Literal["live", "batch"]
+FinalReason = Literal["endpoint", "flush", "gap", "idle", "limit", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpointing:
+    """When a segment ends without being asked to.
+
+    Attributes:
+        blank_ms: run of blank frames behind the last token that ends the segment; None turns it off.
+        vad_ms: silence, as the voice activity detector hears it, that ends the segment; None leaves the detector off.
+    """
+
+    blank_ms: int | None = 400
+    vad_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word; `start_sample` and `end_sample` on the stream's clock, `confidence` in 0..1."""
+
+    text: str
+    start_sample: int
+    end_sample: int
+    confidence: float
+
+
+# --- to the engine ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open `stream` (a number its owner chose). Answered by Started or Refused.
+
+    `model`: a name or a bundle path, None for the default; `chunk_ms`: None for the bundle's default;
+    `decoder`: "rnnt" or "ctc", None for the bundle's default.
+    """
+
+    stream: int
+    model: str | None = None
+    chunk_ms: int | None = None
+    language: str | None = None
+    decoder: Literal["rnnt", "ctc"] | None = None
+    endpointing: Endpointing = Endpointing()
+    priority: Priority = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Audio: float32 mono at 16 kHz in -1..1, any length; `at_sample` is the clock time of its first sample."""
+
+    stream: int
+    samples: Samples
+    at_sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """`samples` of time for which there is no audio. Pending text is finalised when the gap is long."""
+
+    stream: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Ask for a Final now; exactly one Final carries `flush_id` back, empty if nothing is pending."""
+
+    stream: int
+    flush_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mute:
+    """No audio will come for a while: finalise what is pending, cost no compute until audio is pushed again."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unmute:
+    """Audio comes again."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change a live stream's endpointing from the next frame on."""
+
+    stream: int
+    endpointing: Endpointing
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The end of a stream. With `drain` what is pending is finalised first (a Final with reason "end" if there is
+    text); Ended is the last event in either case."""
+
+    stream: int
+    drain: bool = True
+
+
+Message = Open | Push | Gap | Flush | Mute | Unmute | Update | Close
+
+
+# --- from the engine -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What every event carries: its stream, the generation of the stream's row, and a number that grows by one."""
+
+    stream: int
+    generation: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The stream has a row. `wall_time`: seconds since the epoch at sample 0; `chunk_ms` as it was chosen."""
+
+    bundle: str
+    language: str
+    chunk_ms: int
+    wall_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interim(Event):
+    """The whole text of the current segment so far."""
+
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight(Event):
+    """The text of the segment has not changed for a while; it will probably be the Final."""
+
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Final(Event):
+    """A segment's text, never changed afterwards. `end_sample` is where speech ended (the last word's end), or the
+    sample at which an empty Final was asked for."""
+
+    text: str
+    words: tuple[Word, ...]
+    start_sample: int
+    end_sample: int
+    reason: FinalReason
+    flush_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage(Event):
+    """Samples of audio accepted since the last Usage."""
+
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Event):
+    """The stream is closed and its row is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """The stream is closed because of an error. `code`: the name of the error class; `retryable`: opening again may
+    help."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Event):
+    """The stream was not opened. `retry_after` in seconds, None where trying again is pointless."""
+
+    code: str
+    message: str
+    retry_after: float | None
