@@ -1,0 +1,105 @@
+"""Tokens into words: text, times, confidence. What a segment is, and how frames become times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nemostream.greedy import Token
+from nemostream.protocol import Word
+
+WORD_START = "\u2581"
+"""SentencePiece's mark for a space before a piece."""
+UNKNOWN = "\u2047"
+"""How SentencePiece shows an unknown piece."""
+JOIN_FRAMES = 5
+"""A piece without WORD_START this many frames after the one before (400 ms) is a word of its own."""
+
+
+class Vocabulary:
+    """The pieces of a model, blank (the id after the last piece) excluded."""
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self._starts = [p.startswith(WORD_START) or p == "<unk>" for p in pieces]
+        self._surface = [UNKNOWN if p == "<unk>" else p.replace(WORD_START, "") for p in pieces]
+
+    def starts_word(self, token: Token, last_frame: int | None) -> bool:
+        """Whether `token` begins a word, given the frame of the token before it (None: there is none)."""
+        if self._starts[token.id] or last_frame is None:
+            return True
+        return token.frame - last_frame > JOIN_FRAMES
+
+    def surface(self, token: Token) -> str:
+        return self._surface[token.id]
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Encoder frames to samples on the stream's clock.
+
+    Attributes:
+        frame_samples: samples per encoder frame.
+        delay_samples: how long after a sound the model emits its token, measured per model.
+        shifts: (frame, samples): from that frame on, time runs ahead by so many samples of gaps.
+    """
+
+    frame_samples: int
+    delay_samples: int
+    shifts: list[tuple[int, int]] = field(default_factory=list)
+
+    def shift(self, frame: int, samples: int) -> None:
+        """From `frame` on the clock is `samples` further ahead than it was."""
+        self.shifts.append((frame, samples + (self.shifts[-1][1] if self.shifts else 0)))
+
+    def offset(self, frame: int) -> int:
+        """Samples of gaps before that frame."""
+        return next((n for start, n in reversed(self.shifts) if frame >= start), 0)
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """Start and end sample of a word whose tokens came at frames `first` to `last`."""
+        start = first * self.frame_samples - self.delay_samples + self.offset(first)
+        end = (last + 1) * self.frame_samples - self.delay_samples + self.offset(last)
+        return max(0, start), max(0, end)
+
+
+@dataclass(slots=True)
+class Segment:
+    """The tokens that the next Final will give, in order."""
+
+    vocabulary: Vocabulary
+    timeline: Timeline
+    tokens: list[Token] = field(default_factory=list)
+
+    def words(self, more: Sequence[Token] = ()) -> tuple[Word, ...]:
+        """The words of the segment, with the tokens `more` behind it."""
+        return tuple(self._word(group) for group in self._groups([*self.tokens, *more]) if group)
+
+    def split_last_word(self) -> list[Token]:
+        """Remove the last word, which may still grow, and return its tokens."""
+        groups = self._groups(self.tokens)
+        if not groups:
+            return []
+        last = groups[-1]
+        del self.tokens[len(self.tokens) - len(last) :]
+        return last
+
+    def _groups(self, tokens: Sequence[Token]) -> list[list[Token]]:
+        groups: list[list[Token]] = []
+        last_frame: int | None = None
+        for token in tokens:
+            if self.vocabulary.starts_word(token, last_frame):
+                groups.append([])
+            groups[-1].append(token)
+            last_frame = token.frame
+        # A bare word mark that no letter followed is no word.
+        return [g for g in groups if any(self.vocabulary.surface(t) for t in g)]
+
+    def _word(self, tokens: list[Token]) -> Word:
+        start, end = self.timeline.span(tokens[0].frame, tokens[-1].frame)
+        confidence = sum(t.confidence for t in tokens) / len(tokens)
+        return Word("".join(self.vocabulary.surface(t) for t in tokens), start, end, confidence)
+
+
+def text_of(words: Sequence[Word]) -> str:
+    """The words, one space between."""
+    return " ".join(w.text for w in words)
