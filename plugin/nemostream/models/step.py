@@ -1,0 +1,223 @@
+"""The streaming step: the encoder over one chunk of every row, given what each row remembers. Exported by convert.py.
+
+    step = StreamingStep(encoder)
+    enc, s0, s1, s2, k0, v0, c0, k1, ... = step(mel, left, age, s0, s1, s2, k0, v0, c0, k1, ...)
+
+T, B and the number of ring columns C are free. The graph returns only what is new; the caller writes it into its rings:
+
+    mel    (B, 8T, n_mels)   log-mel frames [8Tk-7, 8Tk+8T-8] of chunk k
+    left   (B,) int64        how many of them lie before the stream: 7 at a row's first chunk, else 0
+    age    (B, C) int64      frames between ring column and chunk start, 1 the newest; 0 masks a column
+    s0     (B, 1, n_mels)    last input row of each strided stage: mel,
+    s1, s2 (B, ch, 1, f)     and the two behind it
+    k{i}, v{i} (B, H, C, dk) rings of keys and values -> new ones (B, H, T, dk)
+    c{i}   (B, K-1, D)       tail of the depthwise convolution -> the new tail
+
+All constants (scale of the scores, xscaling, position projections) are folded into the weights here, once.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nemostream.models.config import EncoderConfig
+from nemostream.models.conformer import (
+    MASKED,
+    ConformerEncoder,
+    ConformerLayer,
+    Convolution,
+    FeedForward,
+    RelativeAttention,
+    position_table,
+)
+
+PREROLL = 7
+"""Mel frames of chunk 0 that lie before the stream."""
+
+
+def input_names(n_layers: int) -> list[str]:
+    """Names of the graph's inputs, in order."""
+    return ["mel", "left", "age", "s0", "s1", "s2"] + [f"{kind}{i}" for i in range(n_layers) for kind in "kvc"]
+
+
+def output_names(n_layers: int) -> list[str]:
+    """Names of the graph's outputs, in order."""
+    return ["enc"] + [f"{name}_new" for name in input_names(n_layers)[3:]]
+
+
+def state_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+    """Per-row shapes of the front end's state."""
+    first, second, _ = config.frequencies
+    channels = config.subsampling_channels
+    return {"s0": (1, config.n_mels), "s1": (channels, 1, first), "s2": (channels, 1, second)}
+
+
+class StreamingStep(nn.Module):
+    """Shares no memory with the encoder it was made from; holds constants, no parameters."""
+
+    def __init__(self, encoder: ConformerEncoder) -> None:
+        super().__init__()
+        config = encoder.config
+        self.left_context, self.longest = config.left_context, max(config.chunk_frames)
+        self.front = _FrontEnd(encoder)
+        # Distances query - key that occur: -(longest-1) in a chunk, left_context + longest - 1 to the oldest column.
+        distances = torch.arange(1 - self.longest, config.left_context + self.longest)
+        table = position_table(distances, config.d_model)
+        layers = [layer for layer in encoder.layers if isinstance(layer, ConformerLayer)]
+        self.layers = nn.ModuleList(_Layer(layer, table) for layer in layers)
+
+    def forward(self, mel: Tensor, left: Tensor, age: Tensor, s0: Tensor, s1: Tensor, s2: Tensor,
+                *rings: Tensor) -> tuple[Tensor, ...]:
+        x, *new = self.front(mel, left, s0, s1, s2)
+        t = torch.arange(x.shape[1], device=x.device)
+        mask = (age < 1).to(x.dtype)[:, None, None, :] * MASKED
+        zero = self.longest - 1  # column of distance 0 in the position tables
+        # Masked columns may carry any age: the clamp only keeps the gather inside the table.
+        behind = (age[:, None, None, :] + t[None, None, :, None] + zero).clamp(0, self.left_context + 2 * zero)
+        within = (t[:, None] - t[None, :] + zero)[None, None]
+        for index, layer in enumerate(self.layers):
+            x, *columns = layer(x, mask, behind, within, *rings[3 * index : 3 * index + 3])
+            new += columns
+        return (x, *new)
+
+
+class _FrontEnd(nn.Module):
+    """Subsampling with one row of state per strided stage: output j of a stage needs its inputs 2j-2 .. 2j."""
+
+    def __init__(self, encoder: ConformerEncoder) -> None:
+        super().__init__()
+        source = encoder.pre_encode
+        self.convs = nn.ModuleList(layer for layer in source.conv if isinstance(layer, nn.Conv2d))
+        scale = math.sqrt(encoder.config.d_model) if encoder.config.xscaling else 1.0
+        self.out = _Product(source.out.weight * scale, source.out.bias * scale)
+
+    def forward(self, mel: Tensor, left: Tensor, s0: Tensor, s1: Tensor, s2: Tensor) -> tuple[Tensor, ...]:
+        first, deep1, point1, deep2, point2 = self.convs
+        x = torch.cat([s0, mel], 1)
+        s0_new = x[:, -1:]
+        # Rows before the stream are not zeros of the mel but zeros of each stage's output: a bias would leak otherwise.
+        left = left // 2
+        x = F.relu(_blank_before(_strided(first, x.unsqueeze(1)), left))
+        x = torch.cat([s1, x], 2)
+        s1_new = x[:, :, -1:]
+        left = left // 2
+        x = F.relu(_blank_before(point1(_strided(deep1, x)), left))
+        x = torch.cat([s2, x], 2)
+        s2_new = x[:, :, -1:]
+        x = F.relu(point2(_strided(deep2, x)))
+        return self.out(x.transpose(1, 2).flatten(2)), s0_new, s1_new, s2_new
+
+
+class _Layer(nn.Module):
+    def __init__(self, source: ConformerLayer, table: Tensor) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([source.norm_feed_forward1, source.norm_self_att, source.norm_conv,
+                                    source.norm_feed_forward2, source.norm_out])
+        self.feed1, self.feed2 = _feed_forward(source.feed_forward1), _feed_forward(source.feed_forward2)
+        self.attention = _Attention(source.self_attn, table)
+        self.conv = _Convolution(source.conv)
+
+    def forward(self, x: Tensor, mask: Tensor, behind: Tensor, within: Tensor, k: Tensor, v: Tensor,
+                c: Tensor) -> tuple[Tensor, ...]:
+        feed1, attention, conv, feed2, out = self.norms
+        x = x + self.feed1(feed1(x))
+        y, k_new, v_new = self.attention(attention(x), mask, behind, within, k, v)
+        x = x + y
+        y, c_new = self.conv(conv(x), c)
+        x = x + y
+        return out(x + self.feed2(feed2(x))), k_new, v_new, c_new
+
+
+class _Attention(nn.Module):
+    def __init__(self, source: RelativeAttention, table: Tensor) -> None:
+        super().__init__()
+        self.heads, self.d_head = source.heads, source.d_head
+        scale = 1.0 / math.sqrt(source.d_head)
+        parts = (source.linear_q, source.linear_k, source.linear_v)
+        weight = torch.cat([parts[0].weight * scale, parts[1].weight, parts[2].weight])
+        bias = None
+        if parts[0].bias is not None:
+            bias = torch.cat([parts[0].bias * scale, parts[1].bias, parts[2].bias])
+        self.qkv, self.out = _Product(weight, bias), _Product(source.linear_out.weight, source.linear_out.bias)
+        positions = (table @ source.linear_pos.weight.T).view(-1, self.heads, self.d_head)
+        self.positions = _constant(positions.permute(1, 2, 0)[None])
+        self.u = _constant(source.pos_bias_u[None, :, None] * scale)
+        self.v = _constant(source.pos_bias_v[None, :, None] * scale)
+
+    def forward(self, x: Tensor, mask: Tensor, behind: Tensor, within: Tensor, keys: Tensor,
+                values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, frames, _ = x.shape
+        q, k, v = self.qkv(x).view(batch, frames, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4).unbind(0)
+        position, content = (q + self.v) @ self.positions, q + self.u
+        # Ring and chunk meet only as scores: keys and values are never concatenated, shifted or gathered.
+        columns = keys.shape[2]
+        old = content @ keys.transpose(2, 3) + mask
+        old = old + torch.gather(position, 3, behind.expand(batch, self.heads, frames, columns))
+        new = content @ k.transpose(2, 3)
+        new = new + torch.gather(position, 3, within.expand(batch, self.heads, frames, frames))
+        weights = torch.softmax(torch.cat([old, new], 3), -1)
+        y = weights[..., :columns] @ values + weights[..., columns:] @ v
+        return self.out(y.transpose(1, 2).flatten(2)), k, v
+
+
+class _Convolution(nn.Module):
+    def __init__(self, source: Convolution) -> None:
+        super().__init__()
+        self.kernel = source.kernel
+        self.gate = _Product(source.pointwise_conv1.weight.squeeze(2), source.pointwise_conv1.bias)
+        self.taps = _constant(source.depthwise_conv.weight.squeeze(1).T)
+        self.bias = None if source.depthwise_conv.bias is None else _constant(source.depthwise_conv.bias)
+        self.norm = source.batch_norm
+        self.out = _Product(source.pointwise_conv2.weight.squeeze(2), source.pointwise_conv2.bias)
+
+    def forward(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+        frames = x.shape[1]
+        x = torch.cat([tail, F.glu(self.gate(x), -1)], 1)
+        # Shifted sums: onnxruntime's depthwise Conv takes three times as long.
+        y = x[:, :frames] * self.taps[0]
+        for tap in range(1, self.kernel):
+            y = y + x[:, tap : tap + frames] * self.taps[tap]
+        if self.bias is not None:
+            y = y + self.bias
+        return self.out(F.silu(self.norm(y))), x[:, 1 - self.kernel :]
+
+
+class _Product(nn.Module):
+    """x @ W + b with W (in, out): exports as one MatMul with a constant right side, which quantize.py looks for."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight, self.bias = _constant(weight.T), None if bias is None else _constant(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x @ self.weight
+        return y if self.bias is None else y + self.bias
+
+
+def _feed_forward(source: FeedForward) -> nn.Sequential:
+    bias = source.linear2.bias
+    return nn.Sequential(
+        _Product(source.linear1.weight, source.linear1.bias),
+        nn.SiLU(),
+        _Product(source.linear2.weight * 0.5, None if bias is None else bias * 0.5),  # the layer adds half of it
+    )
+
+
+def _constant(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.detach().clone().contiguous(), requires_grad=False)
+
+
+def _strided(conv: nn.Module, x: Tensor) -> Tensor:
+    """Stride 2 without padding in time: the state's row and the chunk hold all that is needed."""
+    assert isinstance(conv, nn.Conv2d)
+    return F.conv2d(F.pad(x, (2, 1)), conv.weight, conv.bias, 2, 0, 1, conv.groups)
+
+
+def _blank_before(x: Tensor, left: Tensor) -> Tensor:
+    """Zero the first `left` rows (B,) of x (B, ch, rows, f)."""
+    rows = torch.arange(x.shape[2], device=x.device)
+    return x * (rows[None, :] >= left[:, None]).to(x.dtype)[:, None, :, None]
