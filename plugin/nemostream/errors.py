@@ -45,3 +45,7 @@ class StreamClosed(NemostreamError):
 
 class StepFailed(NemostreamError):
     """The model failed on this stream's audio; nothing of that step was committed."""
+
+
+class Overrun(NemostreamError):
+    """More audio waits than the engine can catch up with; the stream was closed so that others do not suffer."""

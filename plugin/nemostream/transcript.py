@@ -72,16 +72,9 @@ class Segment:
 
     def words(self, more: Sequence[Token] = ()) -> tuple[Word, ...]:
         """The words of the segment, with the tokens `more` behind it."""
-        return tuple(self._word(group) for group in self._groups([*self.tokens, *more]) if group)
-
-    def split_last_word(self) -> list[Token]:
-        """Remove the last word, which may still grow, and return its tokens."""
-        groups = self._groups(self.tokens)
-        if not groups:
-            return []
-        last = groups[-1]
-        del self.tokens[len(self.tokens) - len(last) :]
-        return last
+        groups = self._groups([*self.tokens, *more])
+        # A bare word mark that no letter followed is no word.
+        return tuple(self._word(g) for g in groups if any(self.vocabulary.surface(t) for t in g))
 
     def _groups(self, tokens: Sequence[Token]) -> list[list[Token]]:
         groups: list[list[Token]] = []
@@ -91,8 +84,7 @@ class Segment:
                 groups.append([])
             groups[-1].append(token)
             last_frame = token.frame
-        # A bare word mark that no letter followed is no word.
-        return [g for g in groups if any(self.vocabulary.surface(t) for t in g)]
+        return groups
 
     def _word(self, tokens: list[Token]) -> Word:
         start, end = self.timeline.span(tokens[0].frame, tokens[-1].frame)

@@ -1,0 +1,211 @@
+"""The engine: one thread, one batch, many owners of streams.
+
+    engine = Engine(EngineConfig())
+    connection = engine.connect(deliver=print)        # called on the engine's thread, once a step at most
+    connection.send(Open(stream=1))
+    connection.send(Push(1, samples, at_sample=0), Flush(1, flush_id=1))
+    connection.close(); engine.close()
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nemostream.core import Core
+from nemostream.errors import NemostreamError
+from nemostream.model import Model
+from nemostream.models import catalog
+from nemostream.protocol import Event, Message, Open
+
+logger = logging.getLogger("nemostream")
+
+Deliver = Callable[[Sequence[Event]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine runs; equal configs share one engine in a process (registry.py).
+
+    Attributes:
+        model: what streams get that name none: a name or a path; None: the embedded model.
+        precision: "int8" or "fp32"; None: int8 where the bundle holds it.
+        threads: of the encoder; None: one per core.
+        max_streams: streams that may be open at once; one more is refused with EngineFull.
+        peek: show what chunks of 560 ms and more hold before they are full, while there is nothing better to do.
+    """
+
+    model: str | None = None
+    precision: Literal["int8", "fp32"] | None = None
+    threads: int | None = None
+    max_streams: int = 256
+    peek: bool = True
+
+
+class Connection:
+    """One owner of streams: an event loop, a process. Its stream numbers are its own."""
+
+    def __init__(self, engine: Engine, number: int) -> None:
+        self._engine = engine
+        self._number = number
+
+    def send(self, *messages: Message) -> None:
+        """Post messages, in order. Never blocks; safe from any thread."""
+        self._engine._post([(self._number, m) for m in messages])
+
+    def close(self) -> None:
+        """Close all its streams at once, without drain; nothing is delivered any more."""
+        self._engine._post([(self._number, None)])
+
+
+class Engine:
+    """The core on a daemon thread of its own."""
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        self.config = config or EngineConfig()
+        self._core = Core(max_streams=self.config.max_streams, peek=self.config.peek)
+        self._wake = threading.Condition()
+        self._mail: deque[tuple[int, Message | None] | Callable[[], None]] = deque()
+        self._deliver: dict[int, Deliver] = {}
+        self._numbers = itertools.count(1)
+        self._closed = False
+        self._loading = threading.Lock()
+        self._waiting: dict[str | None, list[tuple[int, Message]]] = {}
+        self._loads_for: dict[tuple[int, int], str | None] = {}
+        self._thread: threading.Thread | None = None
+
+    def connect(self, deliver: Deliver) -> Connection:
+        """A new owner. `deliver` gets its events on the engine's thread and must not block."""
+        number = next(self._numbers)
+        with self._wake:
+            self._deliver[number] = deliver
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="nemostream-engine", daemon=True)
+                self._thread.start()
+        return Connection(self, number)
+
+    def load(self, model: str | None = None) -> None:
+        """Load a model now, on the calling thread, so that no stream waits for it later.
+
+        Raises:
+            UnknownModel, BundleError, CheckpointError: it cannot be had.
+        """
+        with self._loading:
+            if model in self._core.models:
+                return
+            path = catalog.resolve(model or self.config.model)
+            loaded = next((m for m in self._core.models.values() if m.bundle.path == path), None)
+            loaded = loaded or Model.load(path, self.config.precision, self.config.threads)
+            # A dict's assignment is atomic: the engine's thread sees the model whole or not at all.
+            self._core.add_model(model, loaded)
+
+    def close(self) -> None:
+        """Stop the thread. Streams that are open end without events."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that hold a row now."""
+        return len(self._core)
+
+    @property
+    def encoder_calls(self) -> int:
+        """Steps taken since the start, over all groups."""
+        return sum(g.counters.steps for g in list(self._core.groups.values()))
+
+    def _post(self, items: Sequence[tuple[int, Message | None] | Callable[[], None]]) -> None:
+        with self._wake:
+            self._mail.extend(items)
+            self._wake.notify()
+
+    # --- on the engine's thread ---
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._mail and not self._closed:
+                    wake_at = self._core.wake_at()
+                    seconds = None if wake_at is None else max(0.0, wake_at - self._core.clock())
+                    if seconds == 0.0 or not self._wake.wait(seconds):
+                        break
+                if self._closed:
+                    return
+                mail, self._mail = self._mail, deque()
+            try:
+                for item in mail:
+                    self._take(item)
+                self._core.step()
+            except Exception as error:
+                # A defect of ours: no owner may be left waiting for an answer that never comes.
+                logger.exception("the engine failed; its streams are closed")
+                self._core.fail_all(error)
+            self._hand_out()
+
+    def _take(self, item: tuple[int, Message | None] | Callable[[], None]) -> None:
+        if callable(item):
+            item()
+            return
+        number, message = item
+        if message is None:
+            self._forget(number)
+        elif (number, message.stream) in self._loads_for:
+            # Its model is still loading: what is sent to it waits, in order.
+            self._waiting[self._loads_for[number, message.stream]].append((number, message))
+        elif isinstance(message, Open) and message.model not in self._core.models:
+            self._load_for(number, message)
+        else:
+            self._core.handle(number, message)
+
+    def _forget(self, number: int) -> None:
+        self._core.drop(number)
+        self._deliver.pop(number, None)
+        self._loads_for = {k: m for k, m in self._loads_for.items() if k[0] != number}
+
+    def _load_for(self, number: int, opened: Open) -> None:
+        self._loads_for[number, opened.stream] = opened.model
+        if opened.model in self._waiting:
+            self._waiting[opened.model].append((number, opened))
+            return
+        self._waiting[opened.model] = [(number, opened)]
+        threading.Thread(target=self._load_off_thread, args=(opened.model,), daemon=True).start()
+
+    def _load_off_thread(self, model: str | None) -> None:
+        failure: NemostreamError | None = None
+        try:
+            self.load(model)
+        except NemostreamError as error:
+            failure = error
+        except Exception as error:
+            logger.exception("loading %s failed", model)
+            failure = NemostreamError(f"loading {model or 'the default model'} failed: {error}")
+
+        def loaded() -> None:
+            for number, message in self._waiting.pop(model):
+                if number not in self._deliver:
+                    continue
+                self._loads_for.pop((number, message.stream), None)
+                if failure is None:
+                    self._core.handle(number, message)
+                elif isinstance(message, Open):
+                    self._core.refuse(number, message.stream, failure)
+
+        self._post([loaded])
+
+    def _hand_out(self) -> None:
+        for number, events in self._core.take_events().items():
+            deliver = self._deliver.get(number)  # type: ignore[call-overload]
+            if deliver is None:
+                continue
+            try:
+                deliver(events)
+            except Exception:
+                logger.exception("an owner's deliver raised; its events are lost to it alone")

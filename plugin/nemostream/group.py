@@ -1,0 +1,137 @@
+"""All streams of one model and chunk size: their rows of state, and the step that runs them as a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nemostream.encoders import EncoderRows, Floats, Indices
+from nemostream.errors import StepFailed
+from nemostream.greedy import Decoder, Token
+from nemostream.model import Model
+from nemostream.rows import Rows
+from nemostream.scheduler import Load, Slot
+from nemostream.stream import Work
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a group has done, for tests and metrics."""
+
+    steps: int = 0
+    rows: int = 0
+    retries: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Outcome:
+    """What a step gave one row: its tokens, or the reason why it has none."""
+
+    tokens: list[Token] = field(default_factory=list)
+    error: StepFailed | None = None
+
+
+class Group:
+    """Rows of the encoder and of each decoder in use, numbered alike."""
+
+    def __init__(self, key: Hashable, model: Model, chunk_frames: int, capacity: int) -> None:
+        self.model = model
+        self.chunk_frames = chunk_frames
+        self.counters = Counters()
+        self.load = Load(key, chunk_frames * model.frame_ms / 1000)
+        self.rows: Rows[Hashable] = Rows(capacity, self._move)
+        self._encoder: EncoderRows = model.backend.rows(chunk_frames, capacity, model.spare_frames(chunk_frames))
+        self._decoders: dict[str, Decoder] = {}
+        self._decoder_of: list[str] = []
+        self._saved: dict[Hashable, tuple[Any, Any]] = {}
+
+    def take(self, owner: Hashable, decoder: str, slot: Slot) -> int | None:
+        """A fresh row for `owner`; returns its generation, or None when every row is taken."""
+        taken = self.rows.take(owner)
+        if taken is None:
+            return None
+        row, generation = taken
+        if decoder not in self._decoders:
+            self._decoders[decoder] = self.model.decoder(decoder, self.rows.capacity)
+        self._encoder.reset(row)
+        self._decoders[decoder].reset(row)
+        self._decoder_of.append(decoder)
+        self.load.slots.append(slot)
+        return generation
+
+    def leave(self, owner: Hashable) -> None:
+        """Free the owner's row."""
+        row = self.rows.row(owner)
+        self.load.slots[row] = self.load.slots[-1]
+        self.load.slots.pop()
+        self.rows.leave(owner)
+        self._decoder_of[row] = self._decoder_of[-1]
+        self._decoder_of.pop()
+        self._saved.pop(owner, None)
+
+    def run(self, rows: Sequence[int], dense: int | None, work: Sequence[Work]) -> list[Outcome]:
+        """Run one chunk for each of `rows` (ascending). With `dense` the first n rows are the batch and those without
+        work ride along, keeping their state.
+
+        A step that fails has committed nothing: it is tried again, then halved until the bad row stands alone.
+        """
+        try:
+            return self._step(rows, dense, work)
+        except StepFailed:
+            self.counters.retries += 1
+        try:
+            return self._step(rows, None, work)
+        except StepFailed as error:
+            if len(rows) == 1:
+                return [Outcome(error=error)]
+        half = len(rows) // 2
+        return self.run(rows[:half], None, work[:half]) + self.run(rows[half:], None, work[half:])
+
+    def _step(self, rows: Sequence[int], dense: int | None, work: Sequence[Work]) -> list[Outcome]:
+        index = np.array(rows, np.intp)
+        positions: Indices
+        if dense is None:
+            mel: Floats = np.stack([w.mel for w in work])
+            positions = np.arange(len(rows))
+            encoded = self._encoder.step(index, mel)
+        else:
+            mel = np.zeros((dense, *work[0].mel.shape), np.float32)
+            for row, w in zip(rows, work, strict=True):
+                mel[row] = w.mel
+            positions = index
+            encoded = self._encoder.step(dense, mel)
+        self.counters.steps += 1
+        self.counters.rows += len(rows)
+        return self._keep(index, positions, encoded, work)
+
+    def _keep(self, rows: Indices, positions: Indices, encoded: Floats, work: Sequence[Work]) -> list[Outcome]:
+        """Commit what is to be kept, decode, and put back what is not."""
+        for row, w in zip(rows.tolist(), work, strict=True):
+            if w.save:
+                decoder = self._decoders[self._decoder_of[row]]
+                self._saved[self.rows.owner(row)] = self._encoder.save(row), decoder.save(row)
+        keep = np.array([not w.restore for w in work])
+        if keep.any():
+            self._encoder.commit(positions[keep])
+        outcomes = [Outcome() for _ in work]
+        frames = np.array([w.frames for w in work], np.intp)
+        names = np.array([self._decoder_of[r] for r in rows.tolist()])
+        for name, decoder in self._decoders.items():
+            mine = np.flatnonzero(names == name)
+            if len(mine):
+                tokens = decoder.step(rows[mine], encoded[positions[mine]], frames[mine])
+                for i, found in zip(mine.tolist(), tokens, strict=True):
+                    outcomes[i].tokens = found
+        for row, w in zip(rows.tolist(), work, strict=True):
+            if w.restore:
+                encoder_state, decoder_state = self._saved.pop(self.rows.owner(row))
+                self._encoder.restore(row, encoder_state)
+                self._decoders[self._decoder_of[row]].restore(row, decoder_state)
+        return outcomes
+
+    def _move(self, source: int, target: int) -> None:
+        self._encoder.move(source, target)
+        self._decoders[self._decoder_of[source]].move(source, target)

@@ -1,0 +1,106 @@
+"""A loaded model: what streams need of it, and rows of state for its encoder and decoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nemostream.encoders import EncoderBackend
+from nemostream.errors import BundleError, UnsupportedChunk
+from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
+from nemostream.mel import MelFilters
+from nemostream.models.bundle import Bundle, load_bundle
+from nemostream.transcript import Vocabulary
+
+
+class Model:
+    """One bundle in memory, shared by all its streams.
+
+    Attributes:
+        mel: constants of the front end.
+        vocabulary: the pieces.
+        frame_samples: samples per encoder frame.
+        flush_samples: silence that a flush runs behind the pending audio (P).
+        delay_samples: how long after a sound its token is emitted.
+    """
+
+    def __init__(self, bundle: Bundle, backend: EncoderBackend) -> None:
+        info = bundle.info
+        self.bundle = bundle
+        self.backend = backend
+        self.mel = MelFilters(
+            bundle.weights["mel.filters"],
+            bundle.weights["mel.window"],
+            info.mel.n_fft,
+            info.mel.hop,
+            info.mel.preemphasis,
+            info.mel.guard,
+        )
+        self.vocabulary = Vocabulary(bundle.tokens)
+        self.frame_samples = info.frame_samples
+        self.flush_samples = info.flush_silence_ms * 16
+        self.delay_samples = info.emission_delay_ms * 16
+
+    @classmethod
+    def load(cls, path: Path, precision: str | None, threads: int | None) -> Model:
+        """Load a bundle folder for onnxruntime.
+
+        Args:
+            precision: "int8" or "fp32"; None takes the smallest the bundle holds.
+            threads: of the encoder; None: one per core.
+
+        Raises:
+            BundleError: the folder cannot be used.
+        """
+        from nemostream.encoders.onnx import OnnxBackend
+
+        bundle = load_bundle(path)
+        held = bundle.info.precisions
+        chosen = precision or ("int8" if "int8" in held else held[0])
+        if chosen not in held:
+            raise BundleError(f"{path} holds {', '.join(held)}, not {chosen}; convert the model again with {chosen}")
+        return cls(bundle, OnnxBackend(bundle, chosen, threads))
+
+    @property
+    def chunks_ms(self) -> list[int]:
+        """The chunk sizes on offer."""
+        return [t * self.frame_ms for t in self.bundle.info.chunk_frames]
+
+    @property
+    def frame_ms(self) -> int:
+        return self.frame_samples // 16
+
+    def chunk_frames(self, chunk_ms: int | None) -> int:
+        """Encoder frames of a chunk; None gives the bundle's default.
+
+        Raises:
+            UnsupportedChunk: the bundle does not offer it.
+        """
+        if chunk_ms is None:
+            return self.bundle.info.default_chunk_frames
+        if chunk_ms not in self.chunks_ms:
+            offered = ", ".join(str(c) for c in sorted(self.chunks_ms))
+            raise UnsupportedChunk(f"{self.bundle.info.name} has no chunk of {chunk_ms} ms; it offers {offered}")
+        return chunk_ms // self.frame_ms
+
+    def spare_frames(self, chunk_frames: int) -> int:
+        """Frames that the uncommitted steps of a flush write at most: all but the last of ceil((chunk + P) / chunk)."""
+        chunk = chunk_frames * self.frame_samples
+        return -(-self.flush_samples // chunk) * chunk_frames
+
+    def decoder_name(self, wanted: str | None) -> str:
+        """The decoder to use.
+
+        Raises:
+            BundleError: the bundle has none of that name.
+        """
+        info = self.bundle.info
+        name = wanted or info.default_decoder
+        if name not in info.decoders:
+            raise BundleError(f"{info.name} decodes with {' or '.join(info.decoders)}, not {name}")
+        return name
+
+    def decoder(self, name: str, capacity: int) -> Decoder:
+        """State rows for one of the bundle's decoders."""
+        if name == "rnnt":
+            return RnntDecoder(self.bundle.weights, self.bundle.info.max_symbols, capacity)
+        return CtcDecoder(self.bundle.weights, capacity)

@@ -1,0 +1,83 @@
+"""Voice activity, the second source of endpoints: Silero's network through its ONNX graph, all streams as one batch.
+
+    ear.hear(samples)
+    for ear, endpoint in Vad().listen([ear]): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nemostream.greedy import Floats
+
+MODEL = Path(__file__).parent / "assets" / "silero-vad" / "silero_vad_16k.onnx"
+WINDOW = 512
+"""Samples of a window (32 ms); Silero's network knows no other size at 16 kHz."""
+CONTEXT = 64
+"""Samples of the window before that the network sees again."""
+SPEECH, SILENCE = 0.5, 0.35
+"""Speech begins at the first probability and ends below the second (Silero's own hysteresis)."""
+
+
+class Ear:
+    """What the detector remembers of one stream."""
+
+    __slots__ = ("_buffer", "_quiet", "_speaking", "silence_samples", "state")
+
+    def __init__(self, silence_samples: int) -> None:
+        """`silence_samples`: silence behind speech that makes an endpoint."""
+        self.silence_samples = silence_samples
+        self.state: Floats = np.zeros((2, 128), np.float32)
+        self._buffer: Floats = np.zeros(CONTEXT, np.float32)
+        self._speaking = False
+        self._quiet = 0
+
+    def hear(self, samples: Floats) -> None:
+        self._buffer = np.concatenate([self._buffer, samples])
+
+    @property
+    def ready(self) -> bool:
+        """A whole window waits."""
+        return len(self._buffer) >= CONTEXT + WINDOW
+
+    def window(self) -> Floats:
+        """The next window, context first; it stays until `judge`."""
+        return self._buffer[: CONTEXT + WINDOW]
+
+    def judge(self, probability: float) -> bool:
+        """Take the network's word for the window; True if speech has just ended."""
+        self._buffer = self._buffer[WINDOW:]
+        if probability >= SPEECH:
+            self._speaking, self._quiet = True, 0
+        elif self._speaking and (probability < SILENCE or self._quiet):
+            self._quiet += WINDOW
+        if not self._speaking or self._quiet < self.silence_samples:
+            return False
+        self._speaking, self._quiet = False, 0
+        return True
+
+
+class Vad:
+    """The network."""
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
+
+    def listen(self, ears: Sequence[Ear]) -> list[bool]:
+        """One window for each ear (all `ready`); True where speech has just ended."""
+        feeds = {
+            "input": np.stack([e.window() for e in ears]),
+            "state": np.stack([e.state for e in ears], axis=1),
+            "sr": np.array(16_000, np.int64),
+        }
+        probability, state = self._session.run(None, feeds)
+        for i, ear in enumerate(ears):
+            ear.state = state[:, i]
+        return [ear.judge(float(p)) for ear, p in zip(ears, probability[:, 0], strict=True)]

@@ -1,0 +1,136 @@
+"""The scheduler's promises, on plain facts and a clock that the test moves."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemostream.scheduler import CROWD, CROWD_WAIT, STEP_BOUND, WAIT, Load, Plan, Slot, choose
+
+
+def load(ready: list[float | None], chunk: float = 0.08, key: str = "g", **slot: bool) -> Load:
+    return Load(key, chunk, [Slot(ready_at=r, **slot) for r in ready])
+
+
+def test_nothing_to_do_without_ready_rows() -> None:
+    assert choose(0.0, []) is None
+    assert choose(0.0, [load([None, None])]) is None
+
+
+def test_a_small_group_never_waits() -> None:
+    assert choose(1.0, [load([1.0, None, None])]) == Plan("g", (0,), None)
+
+
+def test_a_step_starts_when_all_expected_rows_are_ready() -> None:
+    group = load([1.0, 1.0, 1.0, 1.0])
+    assert choose(1.0, [group]) == Plan("g", (0, 1, 2, 3), 4)
+
+
+def test_muted_rows_are_not_waited_for() -> None:
+    group = load([1.0, 1.0, 1.0, None])
+    group.slots[3].expected = False
+    assert choose(1.0, [group]) == Plan("g", (0, 1, 2), 4)
+
+
+def test_the_oldest_waits_a_quarter_chunk_and_no_longer() -> None:
+    group = load([1.0, 1.01, None, None, None])
+    assert choose(1.0, [group]) == 1.0 + WAIT * 0.08
+    assert choose(1.0 + WAIT * 0.08, [group]) == Plan("g", (0, 1), None)
+
+
+def test_a_flush_waits_for_nobody() -> None:
+    group = load([1.0, None, None, None, None])
+    group.slots[0].urgent = True
+    assert choose(1.0, [group]) == Plan("g", (0,), None)
+
+
+def test_earliest_deadline_first_over_groups() -> None:
+    short, long = load([1.0], 0.08, "short"), load([0.5], 1.12, "long")
+    plan = choose(1.0, [long, short])
+    assert isinstance(plan, Plan) and plan.key == "short"
+    long.slots[0].ready_at = -0.2
+    plan = choose(1.0, [long, short])
+    assert isinstance(plan, Plan) and plan.key == "long"
+
+
+def test_batch_rows_only_fill_what_live_rows_leave() -> None:
+    live, batch = load([1.0], key="live"), load([0.0], key="batch", live=False)
+    plan = choose(1.0, [batch, live])
+    assert isinstance(plan, Plan) and plan.key == "live"
+    live.slots[0].ready_at = None
+    plan = choose(1.0, [batch, live])
+    assert isinstance(plan, Plan) and plan.key == "batch"
+
+
+def test_a_crowd_costs_two_steps_a_chunk_however_its_phases_lie() -> None:
+    """64 streams, evenly spread over a chunk, one chunk each: count the steps of ten periods."""
+    chunk, n, periods = 0.08, 64, 10
+    group = load([None] * n, chunk)
+    due = [chunk * i / n for i in range(n)]
+    now, steps, served = 0.0, 0, [0] * n
+    while now < chunk * periods:
+        for i, slot in enumerate(group.slots):
+            if slot.ready_at is None and due[i] <= now:
+                slot.ready_at = due[i]
+                due[i] += chunk
+        plan = choose(now, [group])
+        if isinstance(plan, Plan):
+            steps += 1
+            for row in plan.rows:
+                served[row] += 1
+                group.slots[row].ready_at = None
+        else:
+            now = min(x for x in [plan, *due] if x is not None and x > now)
+    assert n >= CROWD and CROWD_WAIT == 0.5
+    assert steps <= 2 * periods + 1
+    assert min(served) >= periods - 1
+
+
+@st.composite
+def loads(draw: st.DrawFn) -> list[Load]:
+    groups = []
+    for k in range(draw(st.integers(1, 3))):
+        group = Load(k, draw(st.sampled_from([0.08, 0.16, 0.56, 1.12])))
+        group.row_seconds = draw(st.none() | st.floats(1e-4, 0.1))
+        for _ in range(draw(st.integers(0, 40))):
+            group.slots.append(
+                Slot(draw(st.none() | st.floats(0, 10)), draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))
+            )
+        groups.append(group)
+    return groups
+
+
+@given(loads(), st.floats(0, 20))
+def test_every_plan_is_sound(groups: list[Load], now: float) -> None:
+    plan = choose(now, groups)
+    ready = [s for g in groups for s in g.slots if s.ready_at is not None]
+    if plan is None:
+        assert not ready
+    elif isinstance(plan, float):
+        assert plan > now
+        assert all(s.live for s in ready)
+    else:
+        group = next(g for g in groups if g.key == plan.key)
+        assert list(plan.rows) == sorted(set(plan.rows))
+        assert all(group.slots[r].ready_at is not None for r in plan.rows)
+        batch = plan.dense or len(plan.rows)
+        assert batch >= len(plan.rows) > 0
+        chunks = [g.chunk_seconds for g in groups if any(s.live for s in g.slots)]
+        if group.row_seconds and chunks and batch > 1:
+            assert batch * group.row_seconds <= STEP_BOUND * min(chunks)
+
+
+@given(loads())
+def test_nobody_starves(groups: list[Load]) -> None:
+    """With no new audio, every ready row runs within a bounded number of steps."""
+    now = 20.0
+    total = sum(s.ready_at is not None for g in groups for s in g.slots)
+    for _ in range(total):
+        plan = choose(now, groups)
+        if plan is None:
+            break
+        assert isinstance(plan, Plan), "rows that have waited for seconds wait no longer"
+        group = next(g for g in groups if g.key == plan.key)
+        for row in plan.rows:
+            group.slots[row].ready_at = None
+    assert not any(s.ready_at is not None for g in groups for s in g.slots)
