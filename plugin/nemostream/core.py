@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from nemostream import scheduler
@@ -317,6 +317,6 @@ class Core:
         live = self._streams.pop(key)
         live.group.leave(key)
 
-    def _emit(self, key: Key, events: list[Event] | list[Refused] | list[Failed]) -> None:
+    def _emit(self, key: Key, events: Sequence[Event]) -> None:
         if events:
             self._events.setdefault(key[0], []).extend(events)

@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from nemostream.encoders import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,4 +73,5 @@ class MelStream:
         # not depend on how samples were cut.
         mel = np.stack([s.filters @ row for row in power])
         self._buffer = self._buffer[n * s.hop :]
-        return np.log(mel + np.float32(s.guard))
+        logs: Floats = np.log(mel + np.float32(s.guard))
+        return logs

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from nemostream.encoders import Floats
 from nemostream.errors import AudioError
-from nemostream.greedy import Floats, Token
+from nemostream.greedy import Token
 from nemostream.mel import MelStream
 from nemostream.model import Model
 from nemostream.protocol import (
@@ -265,10 +266,10 @@ class Stream:
         samples, self._unreported = self._unreported, 0
         return [self.event(Usage, samples=samples)]
 
-    def event(self, kind: type[E], **fields: object) -> E:
+    def event(self, kind: type[E], **fields: Any) -> E:
         """An event of this stream, numbered."""
         self._sequence += 1
-        return kind(self.opened.stream, self.generation, self._sequence, **fields)  # type: ignore[arg-type]
+        return kind(self.opened.stream, self.generation, self._sequence, **fields)
 
     # --- inside ---
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nemostream.greedy import Floats
+from nemostream.encoders import Floats
 
 MODEL = Path(__file__).parent / "assets" / "silero-vad" / "silero_vad_16k.onnx"
 WINDOW = 512

@@ -1,0 +1,109 @@
+"""The command `nemostream`: transcribe a file, convert a checkpoint, list models."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from nemostream.errors import NemostreamError
+from nemostream.protocol import SAMPLE_RATE
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+_stderr = Console(stderr=True)
+
+
+def _bar(label: str) -> Progress:
+    return Progress(
+        TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=_stderr, transient=True
+    )
+
+
+@app.command()
+def transcribe(
+    file: Annotated[str, typer.Argument(help="a sound or video file, - for standard input")],
+    model: Annotated[str | None, typer.Option(help="a name, a bundle folder or a .nemo file")] = None,
+    chunk_ms: Annotated[int | None, typer.Option(help="chunk size, one of those the model offers")] = None,
+    decoder: Annotated[str | None, typer.Option(help="rnnt or ctc, where the model has both")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="feed the file at the speed of speech")] = False,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object a line, interim results included")] = False,
+    srt: Annotated[bool, typer.Option("--srt", help="SubRip cues")] = False,
+    vtt: Annotated[bool, typer.Option("--vtt", help="WebVTT cues")] = False,
+) -> None:
+    """Transcribe FILE; the text goes to standard output, progress to standard error."""
+    from nemostream import transcribe as work
+
+    if json + srt + vtt > 1:
+        raise typer.BadParameter("choose one of --json, --srt, --vtt")
+    source: Path | BinaryIO = sys.stdin.buffer if file == "-" else Path(file)
+    write = work.writer("json" if json else "srt" if srt else "vtt" if vtt else "text", sys.stdout)
+    with _bar("transcribing") as bar:
+        task = bar.add_task("", total=1.0)
+        began = time.monotonic()
+        core = work.open_file_stream(model, chunk_ms, decoder, precision)
+        for events, samples, part in work.run(core, source):
+            for event in events:
+                write(event)
+            bar.update(task, completed=part)
+            if realtime:
+                time.sleep(max(0.0, began + samples / SAMPLE_RATE - time.monotonic()))
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="a NeMo checkpoint, .nemo")],
+    out: Annotated[Path, typer.Argument(help="the bundle folder to make")],
+    name: Annotated[str | None, typer.Option(help="the model's name; default: the file's")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32, int8; may be given twice; default: both")] = None,
+) -> None:
+    """Make a bundle that the engine loads from a NeMo checkpoint."""
+    from nemostream.models.convert import convert as run
+
+    with _bar("converting") as bar:
+        task = bar.add_task("", total=1.0)
+        bundle = run(
+            checkpoint,
+            out,
+            name=name,
+            precisions=tuple(precision or ("fp32", "int8")),
+            progress=lambda part: bar.update(task, completed=part),
+        )
+    frame_ms = bundle.info.frame_samples * 1000 // SAMPLE_RATE
+    chunks = ", ".join(str(t * frame_ms) for t in bundle.info.chunk_frames)
+    typer.echo(f"{out}: {bundle.info.name}, {', '.join(bundle.info.precisions)}, chunks of {chunks} ms")
+
+
+@app.command()
+def models() -> None:
+    """The models that can be named."""
+    from nemostream.models.bundle import load_bundle
+    from nemostream.models.catalog import names, resolve
+
+    for name in names():
+        info = load_bundle(resolve(name)).info
+        frame_ms = info.frame_samples * 1000 // SAMPLE_RATE
+        chunks = "/".join(str(t * frame_ms) for t in info.chunk_frames)
+        languages = ",".join(info.languages)
+        typer.echo(f"{name}\t{languages}\t{chunks} ms\t{'/'.join(info.decoders)}\t{'/'.join(info.precisions)}")
+
+
+def main() -> None:
+    """Run the command; what goes wrong is one sentence on standard error and exit status 1."""
+    try:
+        app(standalone_mode=True)
+    except NemostreamError as error:
+        typer.echo(f"nemostream: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

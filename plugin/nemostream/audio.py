@@ -1,0 +1,109 @@
+"""Audio at the edges: any file, any rate, mono or stereo, to what the engine takes (float32 mono, 16 kHz)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from nemostream.errors import AudioError
+from nemostream.protocol import SAMPLE_RATE, Samples
+
+RATES = (8_000, 192_000)
+"""Sample rates that make sense as speech."""
+
+
+class ToMono16k:
+    """Downmix and resample a running stream.
+
+        convert = ToMono16k(rate=48_000)
+        out = convert.push(block)         # int16 or float32, (n,) or (n, channels)
+        tail = convert.finish()
+    """
+
+    def __init__(self, rate: int, quality: str = "HQ") -> None:
+        """`quality`: soxr's name; HQ holds back about 20 ms, "QQ" nothing.
+
+        Raises:
+            AudioError: a rate that no speech has.
+        """
+        if not RATES[0] <= rate <= RATES[1]:
+            raise AudioError(f"a sample rate of {rate} Hz is not supported; send {RATES[0]} to {RATES[1]} Hz")
+        self._stream = None
+        if rate != SAMPLE_RATE:
+            import soxr
+
+            self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality=quality)
+
+    def push(self, block: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> Samples:
+        """The samples that are known after `block`.
+
+        Raises:
+            AudioError: neither int16 nor float32, or of more than two dimensions.
+        """
+        mono = to_mono(block)
+        if self._stream is None:
+            return mono
+        return cast(Samples, self._stream.resample_chunk(mono))
+
+    def finish(self) -> Samples:
+        """What the resampler still holds back."""
+        empty = np.zeros(0, np.float32)
+        return empty if self._stream is None else cast(Samples, self._stream.resample_chunk(empty, last=True))
+
+
+def to_mono(block: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> Samples:
+    """Float32 (n,) in -1..1 from int16 or float32, (n,) or (n, channels).
+
+    Raises:
+        AudioError: another dtype or shape.
+    """
+    if block.dtype == np.int16:
+        scaled = block.astype(np.float32) / np.float32(32768)
+    elif block.dtype == np.float32:
+        scaled = cast(Samples, block)
+    else:
+        raise AudioError(f"audio comes as int16 or float32, not {block.dtype}")
+    if scaled.ndim == 2:
+        scaled = np.mean(scaled, axis=1, dtype=np.float32)
+    if scaled.ndim != 1:
+        raise AudioError(f"audio has the shape (samples,) or (samples, channels), not {block.shape}")
+    return scaled
+
+
+def read_audio(source: Path | BinaryIO) -> Iterator[tuple[Samples, float | None]]:
+    """Decode anything PyAV reads: blocks of samples, each with the part of the file read so far (0..1, None where the
+    length is unknown).
+
+    Raises:
+        AudioError: no such file, no sound in it, or not a media file.
+    """
+    import av
+
+    name = str(source) if isinstance(source, Path) else "the input"
+    try:
+        with closing(av.open(str(source) if isinstance(source, Path) else source, mode="r")) as container:
+            if not container.streams.audio:
+                raise AudioError(f"{name} has no audio track")
+            track = container.streams.audio[0]
+            total = container.duration / 1e6 if container.duration else None
+            planar = av.AudioResampler(format="fltp")
+            convert: ToMono16k | None = None
+            seconds = 0.0
+            for frame in container.decode(track):
+                for part in planar.resample(frame):
+                    convert = convert or ToMono16k(part.sample_rate)
+                    seconds += part.samples / part.sample_rate
+                    yield convert.push(part.to_ndarray().T), min(1.0, seconds / total) if total else None
+            if convert is not None:
+                yield convert.finish(), 1.0
+    except FileNotFoundError as error:
+        raise AudioError(f"{name} does not exist") from error
+    except IsADirectoryError as error:
+        raise AudioError(f"{name} is a folder, not a sound file") from error
+    except (av.FFmpegError, PermissionError) as error:
+        raise AudioError(f"{name} cannot be read as audio: {error.strerror or error}") from error

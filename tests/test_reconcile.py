@@ -1,0 +1,100 @@
+"""After a flush nothing that a Final gave comes again, and nothing new is held back."""
+
+from __future__ import annotations
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from nemostream.greedy import Token
+from nemostream.reconcile import Reconciler
+from nemostream.transcript import JOIN_FRAMES, Segment, Timeline, Vocabulary, text_of
+
+PIECES = ["▁a", "▁b", "▁c", "x", "y", "z"]
+VOCABULARY = Vocabulary(PIECES)
+SILENCE = 4
+
+
+def token(piece: str, frame: int) -> Token:
+    return Token(PIECES.index(piece), frame, 1.0)
+
+
+def text(tokens: list[Token]) -> str:
+    return text_of(Segment(VOCABULARY, Timeline(1280, 0), list(tokens)).words())
+
+
+@st.composite
+def speech(draw: st.DrawFn, start: int = 0) -> list[Token]:
+    """Words of one to three pieces, pieces of a word at most JOIN_FRAMES apart."""
+    tokens: list[Token] = []
+    frame = start
+    for _ in range(draw(st.integers(0, 8))):
+        frame += draw(st.integers(1, 12))
+        tokens.append(token(draw(st.sampled_from(PIECES[:3])), frame))
+        for _ in range(draw(st.integers(0, 2))):
+            frame += draw(st.integers(0, JOIN_FRAMES))
+            tokens.append(token(draw(st.sampled_from(PIECES[3:])), frame))
+    return tokens
+
+
+def joined(before: list[Token], trial: list[Token], after: list[Token], flush: int) -> tuple[str, str]:
+    """What the Final of a flush gives, and what the stream gives behind it."""
+    reconciler = Reconciler(VOCABULARY)
+    segment = reconciler.filter(before)
+    given_now = reconciler.fork().filter(trial)
+    reconciler = reconciler.after_flush(trial, flush, flush + SILENCE)
+    return text(segment + given_now), text(reconciler.filter(after))
+
+
+@given(speech(), st.integers(0, 100))
+def test_a_trial_that_was_right_changes_nothing(offline: list[Token], flush: int) -> None:
+    """The uncommitted steps found just the tokens that true audio gives, of whole words: no word twice, none lost."""
+    until = flush + SILENCE
+    crossing = any(
+        not VOCABULARY.starts_word(b, a.frame) and a.frame <= until < b.frame
+        for a, b in zip(offline, offline[1:], strict=False)
+    )
+    assume(not crossing)
+    before = [t for t in offline if t.frame < flush]
+    trial = [t for t in offline if flush <= t.frame <= until]
+    after = [t for t in offline if t.frame >= flush]
+    final, rest = joined(before, trial, after, flush)
+    assert f"{final} {rest}".split() == text(offline).split()
+
+
+@given(speech(), speech(), st.integers(0, 100))
+def test_a_wrong_trial_changes_only_words_near_the_flush(
+    offline: list[Token], guessed: list[Token], flush: int
+) -> None:
+    """Whatever the uncommitted steps made of it: words that begin behind the silence come whole and once."""
+    until = flush + SILENCE
+    before = [t for t in offline if t.frame < flush]
+    after = [t for t in offline if t.frame >= flush]
+    trial = [t._replace(frame=flush + t.frame % (SILENCE + 1)) for t in guessed]
+    trial.sort(key=lambda t: t.frame)
+    _, rest = joined(before, trial, after, flush)
+    late = next((i for i, t in enumerate(after) if VOCABULARY.starts_word(t, None) and t.frame > until), len(after))
+    while late < len(after) and not PIECES[after[late].id].startswith("▁"):
+        late += 1
+    expected = text(after[late:]).split()
+    assert not expected or rest.split()[-len(expected) :] == expected
+
+
+def test_another_form_of_the_word_at_the_flush_is_given_once() -> None:
+    final, rest = joined([], [token("▁a", 10), token("x", 11)], [token("▁b", 10), token("y", 12), token("▁c", 20)], 12)
+    assert (final, rest) == ("ax", "c")
+
+
+def test_the_rest_of_a_word_that_a_final_gave_is_held_back() -> None:
+    final, rest = joined([token("▁a", 9)], [], [token("x", 11), token("▁b", 14)], 10)
+    assert (final, rest) == ("a", "b")
+
+
+def test_a_piece_long_after_the_flush_is_a_word_of_its_own() -> None:
+    final, rest = joined([token("▁a", 9)], [], [token("x", 30)], 10)
+    assert (final, rest) == ("a", "x")
+
+
+def test_a_word_that_the_final_did_not_hold_is_never_lost() -> None:
+    """It was spoken before the flush, but the uncommitted steps missed it."""
+    final, rest = joined([], [], [token("▁a", 10)], 12)
+    assert (final, rest) == ("", "a")
