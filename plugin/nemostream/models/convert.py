@@ -1,0 +1,238 @@
+"""From a .nemo to a bundle: nemostream convert.
+
+    bundle = convert("model.nemo", "bundles/model")
+
+The folder appears under its name only when it is complete and verified: it is built beside, then renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from nemostream.encoders import Floats
+from nemostream.errors import BundleError, CheckpointError
+from nemostream.models.bundle import MANIFEST, TOKENS, WEIGHTS, Bundle, describe_file, encoder_file, load_bundle
+from nemostream.models.checkpoint import FILTERS, WINDOW, Checkpoint, read_checkpoint
+from nemostream.models.info import FORMAT_VERSION, Decoder, EncoderInfo, MelInfo, ModelInfo, Precision, TransducerInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+    from nemostream.models.heads import ConformerModel
+
+Progress = Callable[[str], None]
+OPSET = 17
+PREFERRED_CHUNK_FRAMES = 7
+"""The default chunk is the longest on offer up to 560 ms: most of the long context's accuracy, text twice a second."""
+
+
+def convert(nemo_path: str | Path, out_dir: str | Path, *, name: str | None = None,
+            precisions: Sequence[Precision] = ("fp32", "int8"), languages: Sequence[str] = ("en",),
+            progress: Progress | None = None) -> Bundle:
+    """Convert a NeMo checkpoint.
+
+    Args:
+        out_dir: the folder to make; it must not exist, or be empty.
+        name: the model's name; the file's stem if None.
+        progress: called with one short line per stage.
+
+    Raises:
+        CheckpointError: the .nemo cannot be used, or torch or onnx is not installed.
+        BundleError: `out_dir` is taken, or the result fails its checks.
+    """
+    nemo_path, out_dir = Path(nemo_path), Path(out_dir)
+    say = progress or (lambda line: None)
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise BundleError(f"{out_dir}: exists already; remove it, or give another folder.")
+    if not precisions or set(precisions) - {"fp32", "int8"}:
+        asked = ", ".join(precisions) or "none"
+        raise BundleError(f"{out_dir}: cannot make precisions {asked}; choose fp32, int8 or both.")
+    say(f"reading {nemo_path.name}")
+    checkpoint = read_checkpoint(nemo_path)
+    model = checkpoint.model()
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
+    try:
+        _export(checkpoint, model, work, precisions, say)
+        say("writing decoder weights")
+        np.savez(work / WEIGHTS, allow_pickle=False, **_weights(checkpoint, model))
+        (work / TOKENS).write_bytes(msgspec.json.encode(checkpoint.config.tokens))
+        info = _info(checkpoint, name or nemo_path.stem, precisions, languages)
+        files = {file.name: describe_file(file) for file in sorted(work.iterdir())}
+        manifest = msgspec.json.encode(replace(info, files=files))
+        (work / MANIFEST).write_bytes(msgspec.json.format(manifest, indent=1))
+        say("verifying")
+        bundle = load_bundle(work)
+        work.chmod(0o755)
+        work.rename(out_dir)
+    except OSError as error:
+        raise BundleError(f"{out_dir}: cannot be written ({error.strerror}); free space or give another "
+                          "folder.") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return replace(bundle, path=out_dir)
+
+
+def _export(checkpoint: Checkpoint, model: ConformerModel, work: Path, precisions: Sequence[Precision],
+            say: Progress) -> None:
+    try:
+        import onnx
+    except ImportError as error:
+        raise CheckpointError(f"{checkpoint.path}: converting needs onnx; run "
+                              "pip install 'livekit-plugins-nemo[convert]'.") from error
+    from nemostream.models.quantize import quantize_rows
+
+    say("exporting the encoder")
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        # Above 2 GB torch leaves the tensors as loose files beside the graph; onnx gathers them again.
+        raw = Path(scratch) / "step.onnx"
+        _export_step(model, raw)
+        if "fp32" in precisions:
+            _save(onnx.load(raw), work / encoder_file("fp32"))
+        if "int8" in precisions:
+            say("quantizing to int8")
+            graph = onnx.load(raw)
+            quantize_rows(graph)
+            _save(graph, work / encoder_file("int8"))
+            refuse_fused(work / encoder_file("int8"))
+
+
+def _export_step(model: ConformerModel, path: Path) -> None:
+    """Trace the step with B = 2, T = 2 and every ring column but the newest masked; all three sizes stay free."""
+    import torch
+
+    from nemostream.models.step import StreamingStep, input_names, output_names, state_shapes
+
+    config = model.encoder.config
+    batch, frames, columns = 2, 2, config.left_context
+    ring = torch.zeros(batch, config.n_heads, columns, config.d_model // config.n_heads)
+    tail = torch.zeros(batch, config.conv_kernel - 1, config.d_model)
+    example = (
+        torch.zeros(batch, 8 * frames, config.n_mels),
+        torch.zeros(batch, dtype=torch.int64),
+        torch.ones(batch, columns, dtype=torch.int64),
+        *(torch.zeros(batch, *shape) for shape in state_shapes(config).values()),
+        *(tensor for _ in range(config.n_layers) for tensor in (ring, ring, tail)),
+    )
+    inputs, outputs = input_names(config.n_layers), output_names(config.n_layers)
+    free: dict[str, dict[int, str]] = {name: {0: "B"} for name in inputs + outputs}
+    free["mel"][1], free["age"][1], free["enc"][1] = "F", "C", "T"
+    for layer in range(config.n_layers):
+        for kind in "kv":
+            free[f"{kind}{layer}"][2], free[f"{kind}{layer}_new"][2] = "C", "T"
+    with _silence(), torch.no_grad():
+        torch.onnx.export(StreamingStep(model.encoder).eval(), example, str(path), input_names=inputs,
+                          output_names=outputs, dynamic_axes=free, opset_version=OPSET, dynamo=False)
+
+
+def _save(graph: onnx.ModelProto, path: Path) -> None:
+    import onnx
+
+    large = sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > 1_900_000_000  # protobuf ends at 2 GB
+    onnx.save(graph, path, save_as_external_data=large, location=f"{path.name}.data" if large else None)
+
+
+def refuse_fused(path: Path) -> None:
+    """Optimize the graph as a session does and look for the node that would mix the rows' scales (quantize.FUSED).
+
+    Raises:
+        BundleError: onnxruntime fused it.
+    """
+    import onnx
+    import onnxruntime
+
+    from nemostream.models.quantize import FUSED
+
+    with tempfile.TemporaryDirectory() as scratch:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(Path(scratch) / "optimized.onnx")
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        nodes = onnx.load(options.optimized_model_filepath, load_external_data=False).graph.node
+    if any(node.op_type == FUSED for node in nodes):
+        raise BundleError(f"{path.name}: this onnxruntime joins the scales of int8 rows ({FUSED}), results would be "
+                          "wrong; install another onnxruntime, or convert with fp32 alone.")
+
+
+def _weights(checkpoint: Checkpoint, model: ConformerModel) -> dict[str, Floats]:
+    """weights.npz: NeMo's matrices transposed to (in, out), the two biases of each LSTM layer added."""
+    state, config = checkpoint.state, checkpoint.config
+
+    def array(name: str) -> Floats:
+        return np.ascontiguousarray(state[name].numpy(), np.float32)
+
+    def matrix(name: str) -> Floats:
+        return np.ascontiguousarray(array(name).T)
+
+    weights = {"mel.window": array(WINDOW), "mel.filters": array(FILTERS)[0]}
+    if config.ctc_prefix:
+        head = f"{config.ctc_prefix}.decoder_layers.0"
+        weights["ctc.weight"] = np.ascontiguousarray(array(f"{head}.weight")[:, :, 0].T)
+        weights["ctc.bias"] = array(f"{head}.bias")
+    if config.transducer:
+        weights["rnnt.embedding"] = array("decoder.prediction.embed.weight")
+        for layer in range(config.transducer.pred_layers):
+            lstm = "decoder.prediction.dec_rnn.lstm."
+            weights |= {
+                f"rnnt.lstm.{layer}.w_ih": matrix(f"{lstm}weight_ih_l{layer}"),
+                f"rnnt.lstm.{layer}.w_hh": matrix(f"{lstm}weight_hh_l{layer}"),
+                f"rnnt.lstm.{layer}.bias": array(f"{lstm}bias_ih_l{layer}") + array(f"{lstm}bias_hh_l{layer}"),
+            }
+        last = f"joint.joint_net.{len(model.joint.joint_net) - 1}"
+        for part, source in (("enc", "joint.enc"), ("pred", "joint.pred"), ("out", last)):
+            weights[f"joint.{part}.weight"] = matrix(f"{source}.weight")
+            weights[f"joint.{part}.bias"] = array(f"{source}.bias")
+    return weights
+
+
+def _info(checkpoint: Checkpoint, name: str, precisions: Sequence[Precision], languages: Sequence[str]) -> ModelInfo:
+    config = checkpoint.config
+    encoder, mel, transducer = config.encoder, config.mel, config.transducer
+    chunks = encoder.chunk_frames
+    decoders: list[Decoder] = ["rnnt"] if transducer else []
+    if config.ctc_prefix:
+        decoders.append("ctc")
+    short = [frames for frames in chunks if frames <= PREFERRED_CHUNK_FRAMES]
+    return ModelInfo(
+        format_version=FORMAT_VERSION,
+        name=name,
+        languages=tuple(languages),
+        chunk_frames=chunks,
+        default_chunk_frames=max(short) if short else min(chunks),
+        mel=MelInfo(mel.n_mels, mel.n_fft, mel.hop, mel.win, mel.preemphasis, mel.guard),
+        encoder=EncoderInfo(encoder.n_layers, encoder.d_model, encoder.n_heads, encoder.left_context,
+                            encoder.conv_kernel, encoder.subsampling_channels),
+        transducer=TransducerInfo(transducer.pred_hidden, transducer.pred_layers, transducer.joint_hidden)
+        if transducer else None,
+        vocab_size=len(config.tokens),
+        decoders=tuple(decoders),
+        default_decoder=decoders[0],
+        precisions=tuple(dict.fromkeys(precisions)),
+        files={},
+        max_symbols=transducer.max_symbols if transducer else 10,
+    )
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter warns about every traced shape, on stdout, stderr and in the log; all of them are meant."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
