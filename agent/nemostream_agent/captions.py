@@ -1,0 +1,39 @@
+"""An agent that captions everyone in the rooms it is sent to: `python -m nemostream_agent captions dev|start|connect`.
+
+LiveKit's own command line takes over behind `captions`; LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET say where
+the server is. NEMOSTREAM_MODEL names another model than the embedded one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from livekit.agents import AgentServer, AutoSubscribe, JobContext, JobProcess
+from livekit.plugins import nemo
+
+from .room_captions import RoomCaptions
+
+server = AgentServer()
+
+
+def load(process: JobProcess) -> None:
+    """In each job process before its job: the model loads while nobody waits."""
+    model = os.environ.get("NEMOSTREAM_MODEL")
+    stt = process.userdata["stt"] = nemo.STT(model=model) if model else nemo.STT()
+    stt.prewarm()
+
+
+server.setup_fnc = load
+
+
+@server.rtc_session()
+async def caption_room(ctx: JobContext) -> None:
+    stt: nemo.STT = ctx.proc.userdata["stt"]
+    captions = RoomCaptions(ctx.room, stt)
+
+    async def close() -> None:
+        await captions.aclose()
+        await stt.aclose()
+
+    ctx.add_shutdown_callback(close)
+    await ctx.connect(auto_subscribe=AutoSubscribe.AUDIO_ONLY)

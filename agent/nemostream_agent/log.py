@@ -1,0 +1,5 @@
+"""The programs' logger."""
+
+import logging
+
+logger = logging.getLogger("nemostream.agent")

@@ -1,0 +1,125 @@
+"""CaptionPublisher: sends one track's captions into the room, in the name of who speaks.
+
+Each caption is a text stream on the topic `lk.transcription`, as LiveKit's own agents send theirs: an interim carries
+the whole text of its segment so far, the final is one more stream with the same `lk.segment_id`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from dataclasses import dataclass
+
+from livekit import rtc
+from livekit.agents.stt import SpeechData
+from livekit.agents.types import (
+    ATTRIBUTE_TRANSCRIPTION_FINAL,
+    ATTRIBUTE_TRANSCRIPTION_SEGMENT_ID,
+    ATTRIBUTE_TRANSCRIPTION_TRACK_ID,
+    TOPIC_TRANSCRIPTION,
+)
+from livekit.agents.utils import aio, shortuuid
+
+from .log import logger
+
+INTERIM_PERIOD = 0.2
+"""Each text stream is three reliable packets to everyone in the room, so at most five interims a second and track."""
+
+ATTRIBUTE_LANGUAGE = "nemostream.language"
+ATTRIBUTE_WORDS = "nemostream.words"
+"""JSON, on finals: `[{"text", "start", "end", "confidence"}]`, times in seconds since the track was first heard."""
+
+
+@dataclass(slots=True)
+class _Caption:
+    segment: str
+    data: SpeechData
+    final: bool
+
+
+class CaptionPublisher:
+    """Captions of one track. `interim` and `final` return at once; of waiting interims only the newest is sent."""
+
+    def __init__(self, room: rtc.Room, identity: str, track_sid: str) -> None:
+        self._room = room
+        self._identity = identity
+        self._track_sid = track_sid
+        self._segment = shortuuid("SG_")
+        self._finals: deque[_Caption] = deque()
+        self._interim: _Caption | None = None
+        self._news = asyncio.Event()
+        self._closing = False
+        self._task = asyncio.create_task(self._publish(), name="captions.publish")
+
+    def interim(self, data: SpeechData) -> None:
+        if data.text:
+            self._interim = _Caption(self._segment, data, final=False)
+            self._news.set()
+
+    def final(self, data: SpeechData) -> None:
+        if not data.text:
+            return
+        self._interim = None
+        self._finals.append(_Caption(self._segment, data, final=True))
+        self._segment = shortuuid("SG_")
+        self._news.set()
+
+    async def aclose(self, timeout: float = 2.0) -> None:
+        """Send the finals that wait, then stop."""
+        self._closing = True
+        self._news.set()
+        await asyncio.wait([self._task], timeout=timeout)
+        await aio.cancel_and_wait(self._task)
+
+    async def _publish(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_interim = 0.0
+        while True:
+            if self._finals:
+                await self._send(self._finals.popleft())
+            elif self._closing:
+                return
+            elif self._interim is not None and loop.time() >= next_interim:
+                next_interim = loop.time() + INTERIM_PERIOD
+                caption, self._interim = self._interim, None
+                await self._send(caption)
+            else:
+                self._news.clear()
+                # With an interim waiting for its turn the wait ends at its time, or sooner with a final.
+                timeout = None if self._interim is None else next_interim - loop.time()
+                try:
+                    await asyncio.wait_for(self._news.wait(), timeout)
+                except asyncio.TimeoutError:
+                    pass
+
+    async def _send(self, caption: _Caption) -> None:
+        try:
+            writer = await self._room.local_participant.stream_text(
+                topic=TOPIC_TRANSCRIPTION, sender_identity=self._identity, attributes=self._attributes(caption)
+            )
+            await writer.write(caption.data.text)
+            await writer.aclose()
+        except Exception as error:
+            # The room may be gone, or reconnecting; the next caption is as good.
+            logger.warning("could not publish a caption: %s", error)
+
+    def _attributes(self, caption: _Caption) -> dict[str, str]:
+        attributes = {
+            ATTRIBUTE_TRANSCRIPTION_SEGMENT_ID: caption.segment,
+            ATTRIBUTE_TRANSCRIPTION_TRACK_ID: self._track_sid,
+            ATTRIBUTE_TRANSCRIPTION_FINAL: "true" if caption.final else "false",
+            ATTRIBUTE_LANGUAGE: caption.data.language,
+        }
+        if caption.final:
+            words = [
+                {
+                    "text": str(word),
+                    "start": round(word.start_time or 0.0, 3),
+                    "end": round(word.end_time or 0.0, 3),
+                    "confidence": round(word.confidence or 0.0, 3),
+                }
+                for word in caption.data.words or []
+            ]
+            attributes[ATTRIBUTE_WORDS] = json.dumps(words, ensure_ascii=False, separators=(",", ":"))
+        return attributes

@@ -1,0 +1,199 @@
+"""STT: speech-to-text for LiveKit Agents on an engine of this machine.
+
+session = AgentSession(stt=nemo.STT(), ...)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import weakref
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from livekit.agents import APIConnectOptions, APIError, LanguageCode, stt
+from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
+from livekit.agents.utils import AudioBuffer, is_given, shortuuid
+from nemostream import errors, registry
+from nemostream.client import Client, ClientStream
+from nemostream.protocol import SAMPLE_RATE, Endpointing, Failed, Final, Word
+
+from .audio import mono, resample, samples
+from .errors import api_error, failed_error
+from .events import Clock, speech_data
+from .log import logger
+from .options import STTOptions
+from .stream import SpeechStream
+
+if TYPE_CHECKING:
+    from nemostream.engine import Engine
+
+DEFAULT_MODEL = "en-starter"
+
+
+class STT(stt.STT[Literal["metrics_collected", "error"]]):
+    """Streaming speech-to-text with a cache-aware NeMo model.
+
+    Args:
+        model: a name (`nemostream models` lists them) or the path of a bundle; the embedded English model by default.
+        chunk_ms: audio per step, one that the bundle offers; smaller is faster and less accurate.
+        language: for models that speak several; else the bundle's own.
+        endpointing: when an utterance ends without being asked to.
+        engine: "local" shares one engine among all STTs of this process; or an Engine that the caller owns.
+
+    Raises:
+        ValueError: an option that no bundle could satisfy.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: NotGivenOr[str] = NOT_GIVEN,
+        chunk_ms: NotGivenOr[int] = NOT_GIVEN,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
+        engine: Literal["local"] | Engine = "local",
+    ) -> None:
+        super().__init__(
+            capabilities=stt.STTCapabilities(
+                streaming=True,
+                interim_results=True,
+                aligned_transcript="word",
+                offline_recognize=True,
+                manual_flush=True,
+            )
+        )
+        if isinstance(engine, str) and engine != "local":
+            raise ValueError(f"engine must be 'local' or an Engine, not {engine!r}")
+        self._opts = self.merge(
+            STTOptions(), model=model, chunk_ms=chunk_ms, language=language, endpointing=endpointing
+        )
+        self._owned_engine = None if isinstance(engine, str) else engine
+        self._shared_engine: Engine | None = None
+        self._release: weakref.finalize[..., STT] | None = None
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = weakref.WeakKeyDictionary()
+        self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
+
+    @property
+    def model(self) -> str:
+        return self._opts.model or DEFAULT_MODEL
+
+    @property
+    def provider(self) -> str:
+        return "NeMo"
+
+    @staticmethod
+    def merge(
+        opts: STTOptions,
+        *,
+        model: NotGivenOr[str] = NOT_GIVEN,
+        chunk_ms: NotGivenOr[int] = NOT_GIVEN,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
+    ) -> STTOptions:
+        """`opts` with what is given put in its place, checked."""
+        return STTOptions(
+            model=model if is_given(model) else opts.model,
+            chunk_ms=chunk_ms if is_given(chunk_ms) else opts.chunk_ms,
+            language=LanguageCode(language) if is_given(language) else opts.language,
+            endpointing=endpointing if is_given(endpointing) else opts.endpointing,
+        )
+
+    def update_options(
+        self, *, language: NotGivenOr[str] = NOT_GIVEN, endpointing: NotGivenOr[Endpointing] = NOT_GIVEN
+    ) -> None:
+        """`endpointing` also for the streams that are open, `language` for new ones."""
+        self._opts = self.merge(self._opts, language=language, endpointing=endpointing)
+        for stream in self._streams:
+            stream.update_options(language=language, endpointing=endpointing)
+
+    def stream(
+        self, *, language: NotGivenOr[str] = NOT_GIVEN, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    ) -> SpeechStream:
+        # A copy, so that a language given here stays with this stream.
+        opts = dataclasses.replace(self.merge(self._opts, language=language))
+        stream = SpeechStream(stt=self, opts=opts, conn_options=conn_options)
+        self._streams.add(stream)
+        return stream
+
+    def prewarm(self) -> None:
+        """Start loading the model, on a thread of its own."""
+        engine = self._engine()
+        threading.Thread(target=_load, args=(engine, self._opts.model), name="nemo-prewarm", daemon=True).start()
+
+    async def aclose(self) -> None:
+        """Close this STT's streams and let go of the engine, which others may go on using."""
+        for stream in list(self._streams):
+            await stream.aclose()
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            client.close()
+        self._shared_engine = None
+        if self._release is not None:
+            self._release()
+
+    def client(self) -> Client:
+        """The client of the running loop."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = Client(self._engine())
+        return client
+
+    def _engine(self) -> Engine:
+        if self._owned_engine is not None:
+            return self._owned_engine
+        if self._shared_engine is None:
+            self._shared_engine = registry.acquire()
+            self._release = weakref.finalize(self, registry.release, self._shared_engine)
+            # At exit the process takes the engine's daemon thread with it.
+            self._release.atexit = False
+        return self._shared_engine
+
+    async def _recognize_impl(
+        self, buffer: AudioBuffer, *, language: NotGivenOr[str] = NOT_GIVEN, conn_options: APIConnectOptions
+    ) -> stt.SpeechEvent:
+        opts = self.merge(self._opts, language=language)
+        frames = buffer if isinstance(buffer, list) else [buffer]
+        pcm = np.concatenate([mono(frame) for frame in frames] or [np.zeros(0, np.int16)])
+        pcm = resample(pcm, frames[0].sample_rate if frames else SAMPLE_RATE)
+        stream: ClientStream | None = None
+        try:
+            stream = await self.client().open(
+                model=opts.model,
+                chunk_ms=opts.chunk_ms,
+                language=opts.language,
+                endpointing=opts.endpointing,
+                priority="batch",
+                timeout=conn_options.timeout,
+            )
+            assert stream.started is not None
+            stream.push(samples(pcm))
+            stream.close(drain=True)
+            texts: list[str] = []
+            words: list[Word] = []
+            async for event in stream:
+                if isinstance(event, Failed):
+                    raise failed_error(event)
+                if isinstance(event, Final) and event.text:
+                    texts.append(event.text)
+                    words.extend(event.words)
+        except APIError:
+            raise
+        except Exception as error:
+            raise api_error(error) from error
+        finally:
+            if stream is not None:
+                stream.close(drain=False)
+        start, end = (words[0].start_sample, words[-1].end_sample) if words else (None, None)
+        data = speech_data(LanguageCode(stream.started.language), " ".join(texts), words, start, end, Clock())
+        return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, shortuuid("nemo_"), [data])
+
+
+def _load(engine: Engine, model: str | None) -> None:
+    try:
+        engine.load(model)
+    except errors.NemostreamError as error:
+        # The first stream will raise it where it can be handled.
+        logger.warning("could not prewarm the model: %s", error)
