@@ -13,7 +13,8 @@ from livekit.plugins import nemo
 
 from .room_captions import RoomCaptions
 
-server = AgentServer()
+# One process waits with its model loaded, so that a room has captions at once.
+server = AgentServer(num_idle_processes=1)
 
 
 def load(process: JobProcess) -> None:

@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from .agent_process import AgentError, AgentProcess
 from .livekit_server import LiveKitServer, ServerError, find_or_build
-from .participant import Caption, Microphone, Pcm, Viewer, join, read_clip
+from .participant import RATE, Caption, Microphone, Pcm, Viewer, join, read_clip
 
 ASSETS = Path(__file__).with_name("assets")
 CLIP = ASSETS / "demo.opus"
@@ -51,13 +53,21 @@ async def _converse(microphone: Microphone, viewer: Viewer, clip: Pcm) -> None:
     reading = asyncio.create_task(screen.show(viewer))
     try:
         await microphone.play(clip)
-        ended_at = time.monotonic()
+        spoken_at = time.monotonic() - _silence_behind(clip) / RATE
         # An open microphone goes on with silence by itself.
         await asyncio.wait_for(screen.settled.wait(), FINAL_TIMEOUT)
     finally:
         reading.cancel()
     print(f"\n  said:  {TRANSCRIPT.read_text().strip()}\n  heard: {' '.join(screen.finals)}")
-    print(f"  the final caption came {max(screen.final_at - ended_at, 0):.2f} s behind the last sample", flush=True)
+    print(
+        f"  the final caption was read {screen.final_at - spoken_at:.2f} s after the last word was spoken", flush=True
+    )
+
+
+def _silence_behind(clip: Pcm) -> int:
+    """Samples behind the last one above -40 dB of full scale."""
+    loud = np.flatnonzero(np.abs(clip.astype(np.int32)) > 328)
+    return len(clip) - 1 - int(loud[-1]) if len(loud) else 0
 
 
 class Screen:

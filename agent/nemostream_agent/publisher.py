@@ -48,12 +48,15 @@ class CaptionPublisher:
         self._segment = shortuuid("SG_")
         self._finals: deque[_Caption] = deque()
         self._interim: _Caption | None = None
+        self._shown = ""
         self._news = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._publish(), name="captions.publish")
 
     def interim(self, data: SpeechData) -> None:
-        if data.text:
+        # A preflight repeats the text of its interim; who reads captions needs it once.
+        if data.text and data.text != self._shown:
+            self._shown = data.text
             self._interim = _Caption(self._segment, data, final=False)
             self._news.set()
 
@@ -61,6 +64,7 @@ class CaptionPublisher:
         if not data.text:
             return
         self._interim = None
+        self._shown = ""
         self._finals.append(_Caption(self._segment, data, final=True))
         self._segment = shortuuid("SG_")
         self._news.set()
