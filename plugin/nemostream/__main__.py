@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Literal, cast
 
 import typer
 from rich.console import Console
@@ -65,18 +65,18 @@ def convert(
     """Make a bundle that the engine loads from a NeMo checkpoint."""
     from nemostream.models.convert import convert as run
 
-    with _bar("converting") as bar:
-        task = bar.add_task("", total=1.0)
-        bundle = run(
-            checkpoint,
-            out,
-            name=name,
-            precisions=tuple(precision or ("fp32", "int8")),
-            progress=lambda part: bar.update(task, completed=part),
-        )
+    with _stderr.status("converting") as status:
+        bundle = run(checkpoint, out, name=name, precisions=_precisions(precision), progress=status.update)
     frame_ms = bundle.info.frame_samples * 1000 // SAMPLE_RATE
     chunks = ", ".join(str(t * frame_ms) for t in bundle.info.chunk_frames)
     typer.echo(f"{out}: {bundle.info.name}, {', '.join(bundle.info.precisions)}, chunks of {chunks} ms")
+
+
+def _precisions(given: list[str] | None) -> tuple[Literal["fp32", "int8"], ...]:
+    for one in given or []:
+        if one not in ("fp32", "int8"):
+            raise typer.BadParameter(f"{one} is no precision; there are fp32 and int8")
+    return tuple(cast(list[Literal["fp32", "int8"]], given or ["fp32", "int8"]))
 
 
 @app.command()

@@ -20,9 +20,9 @@ RATES = (8_000, 192_000)
 class ToMono16k:
     """Downmix and resample a running stream.
 
-        convert = ToMono16k(rate=48_000)
-        out = convert.push(block)         # int16 or float32, (n,) or (n, channels)
-        tail = convert.finish()
+    convert = ToMono16k(rate=48_000)
+    out = convert.push(block)         # int16 or float32, (n,) or (n, channels)
+    tail = convert.finish()
     """
 
     def __init__(self, rate: int, quality: str = "HQ") -> None:
@@ -69,7 +69,7 @@ def to_mono(block: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> Samples:
     else:
         raise AudioError(f"audio comes as int16 or float32, not {block.dtype}")
     if scaled.ndim == 2:
-        scaled = np.mean(scaled, axis=1, dtype=np.float32)
+        scaled = cast(Samples, scaled.mean(axis=1, dtype=np.float32))
     if scaled.ndim != 1:
         raise AudioError(f"audio has the shape (samples,) or (samples, channels), not {block.shape}")
     return scaled

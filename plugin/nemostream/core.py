@@ -1,11 +1,11 @@
 """The engine without its thread: messages in, one step at a time, events out. Everything here is deterministic.
 
-    core = Core(clock=lambda: 0.0)
-    core.add_model("toy", Model.load(path, "fp32", None))
-    core.handle("me", Open(stream=1, model="toy"))
-    core.handle("me", Push(1, samples, 0))
-    while core.step(): ...
-    events = core.take_events()["me"]
+core = Core(clock=lambda: 0.0)
+core.add_model("toy", Model.load(path, "fp32", None))
+core.handle("me", Open(stream=1, model="toy"))
+core.handle("me", Push(1, samples, 0))
+while core.step(): ...
+events = core.take_events()["me"]
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The engine: one thread, one batch, many owners of streams.
 
-    engine = Engine(EngineConfig())
-    connection = engine.connect(deliver=print)        # called on the engine's thread, once a step at most
-    connection.send(Open(stream=1))
-    connection.send(Push(1, samples, at_sample=0), Flush(1, flush_id=1))
-    connection.close(); engine.close()
+engine = Engine(EngineConfig())
+connection = engine.connect(deliver=print)        # called on the engine's thread, once a step at most
+connection.send(Open(stream=1))
+connection.send(Push(1, samples, at_sample=0), Flush(1, flush_id=1))
+connection.close(); engine.close()
 """
 
 from __future__ import annotations

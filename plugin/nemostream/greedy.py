@@ -147,8 +147,9 @@ class CtcDecoder:
         b, t = np.nonzero(emits)
         if len(b):
             labels = best[b, t]
-            for i, frame, label, p in zip(b.tolist(), t.tolist(), labels.tolist(), _probability(logits[b, t], labels),
-                                          strict=True):
+            for i, frame, label, p in zip(
+                b.tolist(), t.tolist(), labels.tolist(), _probability(logits[b, t], labels), strict=True
+            ):
                 out[i].append(Token(label, frame, p))
         heard = np.flatnonzero(frames > 0)
         self._previous[rows[heard]] = best[heard, frames[heard] - 1]

@@ -1,7 +1,7 @@
 """Voice activity, the second source of endpoints: Silero's network through its ONNX graph, all streams as one batch.
 
-    ear.hear(samples)
-    for ear, endpoint in Vad().listen([ear]): ...
+ear.hear(samples)
+for ear, endpoint in Vad().listen([ear]): ...
 """
 
 from __future__ import annotations
