@@ -199,7 +199,7 @@ class Core:
             live.closing = True
             if message.drain and stream.unfinalised:
                 stream.request("end")
-            else:
+            elif not (message.drain and stream.urgent):  # a flush in front of the close is still answered
                 self._end(key, live)
 
     # --- steps ---

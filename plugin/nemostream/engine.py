@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nemostream.core import Core
-from nemostream.errors import NemostreamError
+from nemostream.errors import NemostreamError, StreamClosed
 from nemostream.model import Model
 from nemostream.models import catalog
 from nemostream.protocol import Event, Message, Open
@@ -105,7 +105,7 @@ class Engine:
             self._core.add_model(model, loaded)
 
     def close(self) -> None:
-        """Stop the thread. Streams that are open end without events."""
+        """Stop the thread. Streams that are open fail with StreamClosed."""
         with self._wake:
             self._closed = True
             self._wake.notify()
@@ -138,7 +138,7 @@ class Engine:
                     if seconds == 0.0 or not self._wake.wait(seconds):
                         break
                 if self._closed:
-                    return
+                    break
                 mail, self._mail = self._mail, deque()
             try:
                 for item in mail:
@@ -149,6 +149,9 @@ class Engine:
                 logger.exception("the engine failed; its streams are closed")
                 self._core.fail_all(error)
             self._hand_out()
+        # Nobody may be left waiting for events that will never come.
+        self._core.fail_all(StreamClosed("the engine was closed"))
+        self._hand_out()
 
     def _take(self, item: tuple[int, Message | None] | Callable[[], None]) -> None:
         if callable(item):

@@ -364,8 +364,9 @@ class Stream:
     def _close(self, reason: FinalReason, flush_id: int | None = None, more: list[Token] | None = None) -> list[Event]:
         words = self._segment.words(more or [])
         self._segment.tokens.clear()
+        retracted = bool(self._shown) and not words
         self._shown = self._stable = ""
-        if not words and flush_id is None:
+        if not words and flush_id is None and not retracted:
             return []
         here = self._heard + self._timeline.offset(self._heard // self._model.frame_samples)
         start, end = (words[0].start_sample, words[-1].end_sample) if words else (here, here)
