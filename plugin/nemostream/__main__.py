@@ -19,9 +19,8 @@ _stderr = Console(stderr=True)
 
 
 def _bar(label: str) -> Progress:
-    return Progress(
-        TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=_stderr, transient=True
-    )
+    columns = TextColumn(label), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=_stderr, transient=True, disable=not _stderr.is_terminal)
 
 
 @app.command()

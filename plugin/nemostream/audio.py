@@ -62,17 +62,15 @@ def to_mono(block: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> Samples:
     Raises:
         AudioError: another dtype or shape.
     """
-    if block.dtype == np.int16:
-        scaled = block.astype(np.float32) / np.float32(32768)
-    elif block.dtype == np.float32:
-        scaled = cast(Samples, block)
-    else:
+    if block.dtype not in (np.int16, np.float32):
         raise AudioError(f"audio comes as int16 or float32, not {block.dtype}")
-    if scaled.ndim == 2:
-        scaled = cast(Samples, scaled.mean(axis=1, dtype=np.float32))
-    if scaled.ndim != 1:
+    if block.ndim not in (1, 2):
         raise AudioError(f"audio has the shape (samples,) or (samples, channels), not {block.shape}")
-    return scaled
+    scale = np.float32(1 / 32768 if block.dtype == np.int16 else 1)
+    scaled: Samples = block.astype(np.float32, copy=False)
+    if scaled.ndim == 2:
+        scaled = scaled.mean(axis=1, dtype=np.float32)
+    return scaled * scale if scale != 1 else scaled
 
 
 def read_audio(source: Path | BinaryIO) -> Iterator[tuple[Samples, float | None]]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from nemostream import scheduler
+from nemostream import blas, scheduler
 from nemostream.errors import AudioError, EngineFull, NemostreamError, Overrun, StreamClosed, UnknownModel
 from nemostream.group import Group
 from nemostream.model import Model
@@ -237,7 +237,8 @@ class Core:
         work: list[Work],
     ) -> None:
         started = self.clock()
-        outcomes = group.run(rows, dense, work)
+        with blas.one_thread():
+            outcomes = group.run(rows, dense, work)
         group.load.observe(dense or len(rows), self.clock() - started)
         for (key, live), w, outcome in zip(streams, work, outcomes, strict=True):
             if outcome.error is not None:

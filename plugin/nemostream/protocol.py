@@ -30,6 +30,10 @@ class Endpointing:
     vad_ms: int | None = None
 
 
+NO_ENDPOINT = Endpointing(blank_ms=None)
+"""Only requests (flush, mute, close) end a segment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Word:
     """One word; `start_sample` and `end_sample` on the stream's clock, `confidence` in 0..1."""

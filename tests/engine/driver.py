@@ -12,6 +12,7 @@ from nemostream.core import Core
 from nemostream.greedy import Token
 from nemostream.model import Model
 from nemostream.protocol import (
+    NO_ENDPOINT,
     Close,
     Endpointing,
     Event,
@@ -30,9 +31,6 @@ from nemostream.protocol import (
 )
 from nemostream.stream import Stream, Work
 
-NEVER = Endpointing(blank_ms=None)
-"""Only requests end a segment."""
-
 
 class Driver:
     """One owner's view of a Core.
@@ -49,7 +47,7 @@ class Driver:
         self.model = model
         self.events: dict[int, list[Event]] = defaultdict(list)
         self.tokens: dict[int, list[Token]] = defaultdict(list)
-        self._opened: dict[str, Any] = {"endpointing": NEVER, **opened}
+        self._opened: dict[str, Any] = {"endpointing": NO_ENDPOINT, **opened}
         self._pushed: dict[int, int] = defaultdict(int)
         self._chunks: dict[int, int] = defaultdict(int)
 

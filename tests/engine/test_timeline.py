@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nemostream.model import Model
-from nemostream.protocol import Endpointing, Interim, Preflight, Push
+from nemostream.protocol import NO_ENDPOINT, Endpointing, Interim, Preflight, Push
 
 from tests.engine.conftest import offline, utterance
-from tests.engine.driver import NEVER, Driver
+from tests.engine.driver import Driver
 from tests.speech import synth
 
 
@@ -33,7 +33,7 @@ def test_a_pause_ends_the_segment(toy: Model, chunk_ms: int) -> None:
 
 
 def test_the_threshold_can_change_while_the_stream_runs(toy: Model) -> None:
-    driver = Driver(toy, chunk_ms=80, endpointing=NEVER)
+    driver = Driver(toy, chunk_ms=80, endpointing=NO_ENDPOINT)
     driver.open(1)
     driver.push(1, np.concatenate([say("hello"), silence(2)]))
     assert not driver.finals(1)

@@ -1,0 +1,146 @@
+"""The engine's thread: order, loading, owners that come, fail and vanish."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nemostream import registry
+from nemostream.engine import Connection, Engine, EngineConfig
+from nemostream.errors import BundleError, UnknownModel
+from nemostream.model import Model
+from nemostream.models.bundle import Bundle
+from nemostream.protocol import NO_ENDPOINT, Close, Ended, Event, Final, Flush, Open, Push, Refused, Started
+
+from tests.engine.conftest import offline, utterance
+
+
+class Owner:
+    """A connection whose events a test can wait for."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.connection: Connection = engine.connect(self.take)
+
+    def take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.events.put(event)
+
+    def until(self, *kinds: type[Event]) -> list[Event]:
+        """The events up to the first of one of these kinds."""
+        seen: list[Event] = []
+        while not seen or not isinstance(seen[-1], kinds):
+            seen.append(self.events.get(timeout=30))
+        return seen
+
+
+@pytest.fixture
+def engine(toy_bundle: Bundle) -> Iterator[Engine]:
+    engine = Engine(EngineConfig(model=str(toy_bundle.path), precision="fp32", threads=1, max_streams=4))
+    yield engine
+    engine.close()
+
+
+def whole(number: int, samples: np.ndarray) -> list[Open | Push | Close]:
+    return [Open(number, chunk_ms=160, endpointing=NO_ENDPOINT), Push(number, samples, 0), Close(number)]
+
+
+def test_what_is_sent_while_the_model_loads_waits_in_order(engine: Engine, toy: Model) -> None:
+    owner = Owner(engine)
+    owner.connection.send(*whole(1, utterance(1)))
+    events = owner.until(Ended)
+    assert isinstance(events[0], Started)
+    assert " ".join(e.text for e in events if isinstance(e, Final)) == offline(toy, utterance(1), chunk_ms=160)
+
+
+def test_two_owners_may_use_the_same_numbers(engine: Engine, toy: Model) -> None:
+    owners = [Owner(engine), Owner(engine)]
+    for i, owner in enumerate(owners):
+        owner.connection.send(*whole(1, utterance(i)))
+    for i, owner in enumerate(owners):
+        texts = [e.text for e in owner.until(Ended) if isinstance(e, Final)]
+        assert " ".join(texts) == offline(toy, utterance(i), chunk_ms=160)
+
+
+def test_a_model_that_cannot_load_refuses_all_who_waited(engine: Engine, tmp_path: Path) -> None:
+    owner = Owner(engine)
+    broken = str(tmp_path)
+    owner.connection.send(Open(1, model=broken), Flush(1, 1), Open(2, model=broken))
+    refused = [owner.until(Refused)[-1], owner.until(Refused)[-1]]
+    assert [r.stream for r in refused] == [1, 2]
+    assert all(isinstance(r, Refused) and r.code == "BundleError" for r in refused)
+    owner.connection.send(Open(3))
+    owner.until(Started)
+
+
+def test_loading_on_the_callers_thread_raises(engine: Engine, toy_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModel, match="nobody"):
+        engine.load("nobody")
+    cut = tmp_path / "cut"
+    shutil.copytree(toy_bundle.path, cut)
+    (cut / "weights.npz").write_bytes(b"")
+    with pytest.raises(BundleError, match="weights.npz"):
+        engine.load(str(cut))
+
+
+def test_an_owner_whose_deliver_raises_harms_nobody(engine: Engine, toy: Model) -> None:
+    def broken(events: Sequence[Event]) -> None:
+        raise RuntimeError("injected")
+
+    engine.load()
+    engine.connect(broken).send(*whole(1, utterance(1)))
+    owner = Owner(engine)
+    owner.connection.send(*whole(1, utterance(2)))
+    assert [e for e in owner.until(Ended) if isinstance(e, Final)]
+
+
+def test_a_closed_connection_frees_its_rows(engine: Engine) -> None:
+    engine.load()
+    owner = Owner(engine)
+    owner.connection.send(*(Open(i) for i in range(4)))
+    for _ in range(4):
+        owner.until(Started)
+    other = Owner(engine)
+    other.connection.send(Open(1))
+    assert isinstance(other.until(Refused, Started)[-1], Refused)
+    owner.connection.close()
+    other.connection.send(Open(1))
+    assert isinstance(other.until(Refused, Started)[-1], Started)
+    assert engine.open_streams == 1
+
+
+def test_a_defect_in_a_step_ends_streams_but_not_the_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.load()
+    owner = Owner(engine)
+    from nemostream.core import Core
+    from nemostream.protocol import Failed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Core, "step", lambda self: 1 / 0)
+        owner.connection.send(Open(1), Push(1, utterance(1), 0))
+        failed = owner.until(Failed)[-1]
+    assert isinstance(failed, Failed) and failed.retryable
+    owner.connection.send(*whole(2, utterance(2)))
+    assert any(isinstance(e, Final) for e in owner.until(Ended))
+
+
+def test_equal_configs_share_an_engine_until_nobody_uses_it(toy_bundle: Bundle) -> None:
+    config = EngineConfig(model=str(toy_bundle.path), max_streams=3)
+    first, second = registry.acquire(config), registry.acquire(EngineConfig(str(toy_bundle.path), max_streams=3))
+    assert first is second
+    registry.release(first, linger=0)
+    owner = Owner(second)
+    owner.connection.send(Open(1))
+    owner.until(Started)
+    registry.release(second, linger=0)
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(timeout=10)
+    third = registry.acquire(config)
+    assert third is not first
+    registry.release(third, linger=0)
