@@ -23,9 +23,9 @@ class NemoPlugin(Plugin):
 
     def download_files(self) -> None:
         """Run by `python -m livekit.agents download-files`. The default model ships inside the wheel: it is checked."""
-        from nemostream.models import catalog
+        from nemostream.models.catalog import resolve
 
-        logger.info("the embedded model is complete: %s", catalog.resolve(None))
+        logger.info("the embedded model is complete: %s", resolve(None))
 
 
 Plugin.register_plugin(NemoPlugin())

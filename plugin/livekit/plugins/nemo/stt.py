@@ -17,6 +17,7 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGive
 from livekit.agents.utils import AudioBuffer, is_given, shortuuid
 from nemostream import errors, registry
 from nemostream.client import Client, ClientStream
+from nemostream.models import catalog
 from nemostream.protocol import SAMPLE_RATE, Endpointing, Failed, Final, Word
 
 from .audio import mono, resample, samples
@@ -28,9 +29,6 @@ from .stream import SpeechStream
 
 if TYPE_CHECKING:
     from nemostream.engine import Engine
-
-DEFAULT_MODEL = "en-starter"
-
 
 class STT(stt.STT[Literal["metrics_collected", "error"]]):
     """Streaming speech-to-text with a cache-aware NeMo model.
@@ -77,7 +75,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
 
     @property
     def model(self) -> str:
-        return self._opts.model or DEFAULT_MODEL
+        return self._opts.model or catalog.DEFAULT
 
     @property
     def provider(self) -> str:
