@@ -159,8 +159,10 @@ class Stream:
     def judged(self, endpoint: bool) -> None:
         """The detector has heard one more window, and an endpoint or not."""
         self._release(WINDOW)
-        if endpoint and self.unfinalised:
-            self.request("endpoint")
+        if endpoint:
+            # Behind this window, not behind the audio that is still unjudged, as `request` would put it.
+            self._inbox.append(Request("endpoint"))
+            self._drain_inbox()
 
     def gap(self, samples: int) -> None:
         """Time without audio: filled with silence if short, else what is pending is finalised."""

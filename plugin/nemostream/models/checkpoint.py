@@ -78,7 +78,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             config = read_config(_yaml(_member(archive, CONFIG, path).read(_CONFIG_LIMIT), path), str(path))
             weights = io.BytesIO(_member(archive, WEIGHTS, path).read())
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise CheckpointError(f"{path}: not a readable .nemo archive ({error}); download it again.") from error
+        why = str(error).partition("\n")[0].rstrip(":")  # tarfile appends a line for every format it tried
+        raise CheckpointError(f"{path}: not a readable .nemo archive ({why}); download it again.") from error
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler or zip reader met

@@ -1,0 +1,149 @@
+"""The command line, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from nemostream import transcribe
+from nemostream.__main__ import app, main
+from nemostream.models.bundle import Bundle
+from tests.clips import path
+
+MONDAY = str(path("monday"))
+
+
+def call(*args: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(app, list(args), input=stdin)
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """Run the command; it must say one sentence on standard error, nothing on standard output, and exit with 1."""
+    monkeypatch.setattr(sys, "argv", ["nemostream", *args])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    assert stop.value.code == 1 and out == ""
+    assert err.startswith("nemostream: ") and err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+def test_without_flags_the_text_alone_is_on_standard_output() -> None:
+    done = subprocess.run([sys.executable, "-m", "nemostream", "transcribe", MONDAY], capture_output=True, check=True)
+    lines = done.stdout.decode().splitlines()
+    assert lines and all(line and line == line.strip() for line in lines)
+    assert done.stderr == b""
+
+
+def test_the_console_script_is_installed() -> None:
+    script = Path(sys.executable).parent / "nemostream"
+    done = subprocess.run([script, "models"], capture_output=True, check=True)
+    assert b"en-starter" in done.stdout
+
+
+def test_standard_input_is_a_file_too() -> None:
+    assert call("transcribe", "-", stdin=path("monday").read_bytes()).stdout == call("transcribe", MONDAY).stdout
+
+
+@pytest.mark.parametrize("chunk", ["80", "160", "560", "1120"])
+def test_json_lines_are_interims_then_finals(chunk: str) -> None:
+    lines = [json.loads(x) for x in call("transcribe", "--json", "--chunk-ms", chunk, MONDAY).stdout.splitlines()]
+    kinds = [x["type"] for x in lines]
+    assert set(kinds) == {"interim", "final"} and kinds[-1] == "final"
+    plain = call("transcribe", "--chunk-ms", chunk, MONDAY).stdout.split("\n")
+    assert [x["text"] for x in lines if x["type"] == "final"] == [x for x in plain if x]
+    for line in lines:
+        assert set(line) == {"type", "text", "start", "end", "words"}
+        for word in line["words"]:
+            assert set(word) == {"text", "start", "end", "confidence"}
+            assert 0 <= word["start"] < word["end"] and 0 < word["confidence"] <= 1
+
+
+def test_subtitles() -> None:
+    srt, vtt = call("transcribe", "--srt", MONDAY).stdout, call("transcribe", "--vtt", MONDAY).stdout
+    assert srt.startswith("1\n00:00:0") and " --> " in srt
+    assert vtt.startswith("WEBVTT\n\n00:00:0") and "," not in vtt.splitlines()[2]
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_rate_and_stereo_are_accepted(tmp_path: Path, rate: int, channels: int) -> None:
+    import av
+
+    file = tmp_path / "clip.wav"
+    with av.open(str(file), "w") as out:
+        track = out.add_stream("pcm_s16le", rate=rate, layout="mono" if channels == 1 else "stereo")
+        convert = av.AudioResampler("s16", "mono" if channels == 1 else "stereo", rate)
+        with av.open(MONDAY) as source:
+            for frame in source.decode(audio=0):
+                for part in convert.resample(frame):
+                    out.mux(track.encode(part))
+        out.mux(track.encode(None))
+    assert len(call("transcribe", str(file)).stdout.split()) >= 2
+
+
+def test_what_was_pushed_does_not_depend_on_the_files_frames(tmp_path: Path) -> None:
+    """The text of a file is that of its samples, however the container cuts them."""
+    core = transcribe.open_file_stream(None, 160, None, None)
+    events = [e for batch, _, _ in transcribe.run(core, path("monday")) for e in batch]
+    finals = [e.text for e in events if type(e).__name__ == "Final"]
+    assert "\n".join(finals) == call("transcribe", "--chunk-ms", "160", MONDAY).stdout.strip()
+
+
+def test_convert_makes_a_bundle_that_transcribes(toy_nemo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "toy"
+    said = call("convert", str(toy_nemo), str(out), "--precision", "int8").stdout
+    assert "80, 160, 560, 1120 ms" in said and "int8" in said and "fp32" not in said
+    assert call("transcribe", "--model", str(out), MONDAY).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("transcribe", "missing.wav"), "missing.wav does not exist"),
+        (("transcribe", __file__), "cannot be read as audio"),
+        (("transcribe", "."), "is a folder"),
+        (("transcribe", "--model", "nobody", MONDAY), "nobody"),
+        (("transcribe", "--chunk-ms", "90", MONDAY), "it offers 80, 160, 560, 1120"),
+        (("transcribe", "--decoder", "beam", MONDAY), "beam"),
+        (("transcribe", "--precision", "fp64", MONDAY), "fp64"),
+        (("convert", "missing.nemo", "out"), "missing.nemo"),
+        (("convert", MONDAY, "out"), "monday.opus"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], says: str
+) -> None:
+    assert says in fails(monkeypatch, capsys, *args)
+
+
+def test_a_cut_bundle_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], toy_bundle: Bundle, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(toy_bundle.path, cut)
+    graph = cut / "encoder.int8.onnx"
+    graph.write_bytes(graph.read_bytes()[:1000])
+    assert "encoder.int8.onnx" in fails(monkeypatch, capsys, "transcribe", "--model", str(cut), MONDAY)
+
+
+def test_a_video_without_sound_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import av
+
+    file = tmp_path / "silent.mkv"
+    with av.open(str(file), "w") as out:
+        track = out.add_stream("mpeg4", rate=25)
+        track.width = track.height = 16
+        for _ in range(5):
+            out.mux(track.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        out.mux(track.encode(None))
+    assert "no audio track" in fails(monkeypatch, capsys, "transcribe", str(file))
