@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -10,18 +12,28 @@ import pytest
 from nemostream.errors import BundleError
 from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.models.convert import convert
+from tests.random_model import write_random_nemo
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
 CACHE = ROOT / ".cache" / "bundles"
 
 
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+# At import, not on use: what runs is the source as it was imported, even if someone saves a file meanwhile.
+_CONVERTER = _digest(sorted((ROOT / "plugin" / "nemostream" / "models").glob("*.py")))
+_RANDOM = _digest((ROOT / "tests" / "random_model.py", ROOT / "tests" / "speech.py", DATA / "toy.nemo"))
+
+
 def converted(checkpoint: Path) -> Bundle:
     """The bundle of `checkpoint` in both precisions; converted only if it, or what converts it, has changed."""
-    digest = hashlib.sha256(checkpoint.read_bytes())
-    for source in sorted((ROOT / "plugin" / "nemostream" / "models").glob("*.py")):
-        digest.update(source.read_bytes())
-    folder = CACHE / f"{checkpoint.stem}-{digest.hexdigest()[:16]}"
+    folder = CACHE / f"{checkpoint.stem}-{_digest([checkpoint])}-{_CONVERTER}"
     if not folder.is_dir():
         try:
             convert(checkpoint, folder)
@@ -38,5 +50,22 @@ def toy_nemo() -> Path:
 
 
 @pytest.fixture(scope="session")
+def random_nemo(toy_nemo: Path) -> Path:
+    """Random weights, 4 layers of 128, and the settings that the toy does not have (tests/random_model.py)."""
+    path = CACHE / f"random-{_RANDOM}-{_CONVERTER}.nemo"
+    if not path.is_file():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        write_random_nemo(part, toy_nemo)
+        part.rename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def toy_bundle(toy_nemo: Path) -> Bundle:
     return converted(toy_nemo)
+
+
+@pytest.fixture(scope="session")
+def random_bundle(random_nemo: Path) -> Bundle:
+    return converted(random_nemo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from nemostream.greedy import Token
 from nemostream.reconcile import Reconciler
 from nemostream.transcript import JOIN_FRAMES, Segment, Timeline, Vocabulary, text_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from nemostream.scheduler import CROWD, CROWD_WAIT, STEP_BOUND, WAIT, Load, Plan, Slot, choose
 
 

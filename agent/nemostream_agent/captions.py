@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from livekit.agents import AgentServer, AutoSubscribe, JobContext, JobProcess
+
 from livekit.plugins import nemo
 
 from .room_captions import RoomCaptions

@@ -11,8 +11,9 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
-from livekit import api, rtc
 from livekit.agents.types import TOPIC_TRANSCRIPTION
+
+from livekit import api, rtc
 
 from .livekit_server import LiveKitServer
 

@@ -11,7 +11,6 @@ import json
 from collections import deque
 from dataclasses import dataclass
 
-from livekit import rtc
 from livekit.agents.stt import SpeechData
 from livekit.agents.types import (
     ATTRIBUTE_TRANSCRIPTION_FINAL,
@@ -20,6 +19,8 @@ from livekit.agents.types import (
     TOPIC_TRANSCRIPTION,
 )
 from livekit.agents.utils import aio, shortuuid
+
+from livekit import rtc
 
 from .log import logger
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 
-from livekit import rtc
 from livekit.agents import APIError, stt
 from livekit.agents.stt import SpeechEventType
 from livekit.agents.utils import aio
+
+from livekit import rtc
 from livekit.plugins import nemo
 
 from .log import logger

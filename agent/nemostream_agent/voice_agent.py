@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, TurnHandlingOptions
 from livekit.agents.voice.room_io import AudioInputOptions, RoomOptions
+
 from livekit.plugins import nemo
 
 server = AgentServer()

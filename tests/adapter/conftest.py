@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+
 from livekit.plugins import nemo
 from nemostream.engine import Engine, EngineConfig
 from nemostream.models.bundle import Bundle

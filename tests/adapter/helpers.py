@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from livekit import rtc
 from livekit.agents import stt
 from livekit.agents.stt import SpeechEvent, SpeechEventType
 from livekit.agents.types import APIConnectOptions
-from nemostream_agent.participant import read_clip
 
+from livekit import rtc
+from nemostream_agent.participant import read_clip
 from tests.speech import synth
 
 CLIPS = Path(__file__).resolve().parent.parent / "clips"

@@ -6,12 +6,12 @@ import asyncio
 from types import TracebackType
 from typing import Any
 
-from livekit import rtc
 from livekit.agents import Agent, AgentSession, ChatContext, ChatMessage, StopResponse
 from livekit.agents.voice import UserInputTranscribedEvent
 from livekit.agents.voice.io import AudioInput
-from livekit.plugins import nemo
 
+from livekit import rtc
+from livekit.plugins import nemo
 from tests.adapter.helpers import TIMEOUT, Pcm, frames
 
 FRAME_MS = 80

@@ -7,9 +7,9 @@ import time
 import pytest
 from livekit.agents import LanguageCode
 from livekit.agents.stt import SpeechEvent, SpeechEventType
+
 from livekit.plugins.nemo.events import Clock, EventMapper
 from nemostream.protocol import Event, Final, FinalReason, Interim, Preflight, Usage, Word
-
 from tests.adapter.helpers import check_order
 
 START, INTERIM = SpeechEventType.START_OF_SPEECH, SpeechEventType.INTERIM_TRANSCRIPT

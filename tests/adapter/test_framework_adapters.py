@@ -9,10 +9,10 @@ import pytest
 from livekit.agents import stt as lk
 from livekit.agents.stt import SpeechEvent
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, APIConnectOptions, NotGivenOr
+
 from livekit.plugins import nemo
 from nemostream.engine import Engine
 from nemostream.protocol import Event
-
 from tests.adapter.helpers import check_order, clip, finals, push, read_to_end, within
 
 

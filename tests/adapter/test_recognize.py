@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 from livekit.agents.stt import SpeechEventType
+
 from livekit.plugins import nemo
 from nemostream.engine import Engine
-
 from tests.adapter.helpers import clip, eventually, frames
 
 

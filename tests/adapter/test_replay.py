@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from livekit.plugins.nemo.replay import LIMIT, MARGIN, Ask, Replay
 from nemostream.protocol import Final, FinalReason
 

@@ -8,11 +8,11 @@ import pytest
 from livekit.agents import APIConnectionError
 from livekit.agents.stt import SpeechEventType, STTError
 from livekit.agents.types import APIConnectOptions
+
 from livekit.plugins import nemo
 from nemostream.engine import Engine
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import Endpointing
-
 from tests.adapter.faults import FaultyEngine
 from tests.adapter.helpers import check_order, clip, finals, frames, next_of, of, push, read_to_end, silence, toy
 

@@ -8,7 +8,6 @@ from livekit.plugins import nemo
 from nemostream.engine import Engine
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import Endpointing
-
 from tests.adapter.helpers import clip, eventually, silence, toy
 from tests.adapter.session import Conversation
 

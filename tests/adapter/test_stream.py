@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from livekit import rtc
 from livekit.agents import metrics
 from livekit.agents.stt import SpeechEventType
+
+from livekit import rtc
 from livekit.plugins import nemo
 from nemostream.engine import Engine
 from nemostream.protocol import Endpointing
-
 from tests.adapter.helpers import (
     check_order,
     clip,

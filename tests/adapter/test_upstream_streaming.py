@@ -10,11 +10,11 @@ import asyncio
 
 import jiwer
 from livekit.agents.stt import SpeechEventType
+
 from livekit.plugins import nemo
 from nemostream.engine import Engine
 from nemostream_agent.demo import CLIP, TRANSCRIPT
 from nemostream_agent.participant import read_clip
-
 from tests.adapter.helpers import TIMEOUT, frames
 
 RATE = 24_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import Samples
-
 from tests.engine.driver import Driver, load
 from tests.speech import WORDS, synth
 

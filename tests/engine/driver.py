@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from nemostream.core import Core
 from nemostream.greedy import Token
 from nemostream.model import Model

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from nemostream import registry
 from nemostream.engine import Connection, Engine, EngineConfig
 from nemostream.errors import BundleError, UnknownModel
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import NO_ENDPOINT, Close, Ended, Event, Final, Flush, Open, Push, Refused, Started
-
 from tests.engine.conftest import offline, utterance
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nemostream.models.bundle import Bundle
 
+from nemostream.models.bundle import Bundle
 from tests.engine.driver import Driver, load
 from tests.golden.make_golden import UTTERANCES
 from tests.speech import utterance

@@ -7,11 +7,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 from nemostream.encoders import EncoderRows, Floats, Indices
 from nemostream.errors import StepFailed
 from nemostream.model import Model
 from nemostream.protocol import Ended, Failed, Final, Open, Refused, Started, Usage
-
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver, noise
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from nemostream.model import Model
 from nemostream.protocol import Endpointing, Final
-
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver, noise
 from tests.speech import WORDS, synth

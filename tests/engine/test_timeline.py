@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from nemostream.model import Model
 from nemostream.protocol import NO_ENDPOINT, Endpointing, Interim, Preflight, Push
-
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver
 from tests.speech import synth

@@ -45,8 +45,8 @@ def resolve(name_or_path: str | Path | None) -> Path:
         return path
     if path.is_file() and path.suffix == ".nemo":
         return _converted(path)
-    raise UnknownModel(f"no model {str(wanted)!r}: neither one of {', '.join(names()) or 'the embedded ones (none)'} nor "
-                       "a bundle folder nor a .nemo file.")
+    raise UnknownModel(f"no model {str(wanted)!r}: it is neither one of ({', '.join(names())}) nor a bundle folder nor "
+                       "a .nemo file.")
 
 
 def _converted(path: Path) -> Path:

@@ -67,7 +67,7 @@ def convert(nemo_path: str | Path, out_dir: str | Path, *, name: str | None = No
     try:
         _export(checkpoint, model, work, precisions, say)
         say("writing decoder weights")
-        np.savez(work / WEIGHTS, allow_pickle=False, **_weights(checkpoint, model))
+        np.savez(work / WEIGHTS, allow_pickle=False, **decoder_weights(checkpoint, model))
         (work / TOKENS).write_bytes(msgspec.json.encode(checkpoint.config.tokens))
         info = _info(checkpoint, name or nemo_path.stem, precisions, languages)
         files = {file.name: describe_file(file) for file in sorted(work.iterdir())}
@@ -166,7 +166,7 @@ def refuse_fused(path: Path) -> None:
                           "wrong; install another onnxruntime, or convert with fp32 alone.")
 
 
-def _weights(checkpoint: Checkpoint, model: ConformerModel) -> dict[str, Floats]:
+def decoder_weights(checkpoint: Checkpoint, model: ConformerModel) -> dict[str, Floats]:
     """weights.npz: NeMo's matrices transposed to (in, out), the two biases of each LSTM layer added."""
     state, config = checkpoint.state, checkpoint.config
 

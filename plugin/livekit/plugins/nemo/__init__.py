@@ -6,6 +6,7 @@ session = AgentSession(stt=nemo.STT(), ...)
 """
 
 from livekit.agents import Plugin
+
 from nemostream.protocol import Endpointing
 
 from .log import logger

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import soxr
+
 from livekit import rtc
 from nemostream.protocol import SAMPLE_RATE, Samples
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from livekit.agents import APIConnectionError, APIError, APIStatusError, APITimeoutError
+
 from nemostream import errors
 from nemostream.protocol import Failed
 

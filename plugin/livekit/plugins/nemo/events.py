@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from livekit.agents import LanguageCode, utils
 from livekit.agents.stt import SpeechData, SpeechEvent, SpeechEventType
 from livekit.agents.types import TimedString
+
 from nemostream.protocol import SAMPLE_RATE, Event, Final, Interim, Preflight, Word
 
 

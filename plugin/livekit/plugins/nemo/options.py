@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from livekit.agents import LanguageCode
+
 from nemostream.protocol import Endpointing
 
 FRAME_MS = 80

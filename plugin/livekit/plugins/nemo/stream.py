@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from livekit import rtc
 from livekit.agents import APIConnectionError, APIConnectOptions, APIError, LanguageCode, stt
 from livekit.agents.types import NOT_GIVEN, NotGivenOr
 from livekit.agents.utils import aio, is_given
+
+from livekit import rtc
 from nemostream.client import ClientStream
 from nemostream.protocol import SAMPLE_RATE, Ended, Endpointing, Failed, Final
 

@@ -15,6 +15,7 @@ import numpy as np
 from livekit.agents import APIConnectOptions, APIError, LanguageCode, stt
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
 from livekit.agents.utils import AudioBuffer, is_given, shortuuid
+
 from nemostream import errors, registry
 from nemostream.client import Client, ClientStream
 from nemostream.models import catalog
