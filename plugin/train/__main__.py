@@ -1,0 +1,129 @@
+"""python -m train: train, or go on training, until the time is up. See docs/training.md."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import sentencepiece
+import torch
+
+from nemostream.errors import NemostreamError
+from nemostream.models.checkpoint import FILTERS, WINDOW
+from train.data import load_corpus
+from train.evaluate import Evaluation
+from train.features import LogMel
+from train.heldout import held_out_sentences
+from train.save import Template
+from train.schedule import Schedule
+from train.trainer import Settings, Trainer
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="train", description=__doc__)
+    parser.add_argument(
+        "--init", type=Path, required=True, help=".nemo to start from: configuration, tokenizer, weights"
+    )
+    parser.add_argument(
+        "--from-scratch", action="store_true", help="leave the weights of --init, begin with a flat start"
+    )
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="folders of shards, an equal share for each"
+    )
+    parser.add_argument("--held-out", type=Path, nargs="+", required=True, help="sentences that are never trained on")
+    parser.add_argument("--test", type=Path, help="held-out folder of shards to measure WER on")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="resume.pt, last.nemo, best.nemo, history.json, curve.png"
+    )
+    parser.add_argument("--minutes", type=float, default=60.0, help="wall time of this call")
+    parser.add_argument(
+        "--hours", type=float, default=3000.0, help="audio to hear in all; the rate cools over the last 1/5"
+    )
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--seconds", type=float, default=48.0, help="speech in a batch")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
+    parser.add_argument("--threads", type=int, default=2, help="of torch on a CPU")
+    parser.add_argument("--evaluate-steps", type=int, default=1000)
+    parser.add_argument("--test-clips", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    with open(args.out / "pid", "a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            sys.exit(f"{args.out}: process {lock.read()} trains here; end it, or give another --out.")
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        try:
+            train(args)
+        except (NemostreamError, OSError) as error:
+            sys.exit(str(error))
+
+
+def train(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    template = Template.read(args.init)
+    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=template.tokenizer)
+    encode, cache = tokenizer.encode, args.out / "pcm"
+    held_out = held_out_sentences(args.held_out)
+    clips = load_corpus(args.data, held_out, encode, cache)
+    config, state = template.checkpoint.config, template.checkpoint.state
+    evaluation = None
+    if args.test:
+        mel = LogMel(config.mel, state[FILTERS], state[WINDOW]).to(device)
+        general = held_out_sentences(path for path in args.held_out if path.suffix == ".txt")
+        evaluation = Evaluation.load(args.test, general, encode, cache, mel, args.test_clips)
+    flat, clean, rnnt = (500, 1200, 1500) if args.from_scratch else (0, 0, 0)
+    trainer = Trainer(
+        Settings(
+            args.out,
+            device,
+            args.seconds,
+            args.seed,
+            args.workers,
+            evaluate_steps=args.evaluate_steps,
+        ),
+        Schedule(args.hours, args.rate, flat, clean, rnnt),
+        template,
+        clips,
+        evaluation,
+        _decoder(tokenizer),
+        from_scratch=args.from_scratch,
+    )
+    resumed = trainer.resume()
+    spoken = sum(len(clip.samples) for clip in clips) / 16_000 / 3600
+    print(
+        f"{len(clips)} clips, {spoken:.2f} h, on {device}; "
+        + (f"going on at step {trainer.step}, {trainer.hours:.1f} h heard" if resumed else f"from {args.init.name}"),
+        flush=True,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(trainer, "stopping", True))
+    if not resumed:
+        trainer.evaluate()
+    trainer.run(args.minutes)
+    print(f"saved at step {trainer.step}, {trainer.hours:.1f} h heard", flush=True)
+
+
+def _decoder(tokenizer: sentencepiece.SentencePieceProcessor):  # type: ignore[no-untyped-def]
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids)))
+
+    return decode
+
+
+if __name__ == "__main__":
+    main()

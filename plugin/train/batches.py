@@ -1,0 +1,121 @@
+"""From a step's number to its batch: which clips, joined, augmented, padded. The same number makes the same batch.
+
+    batch = Batches(clips, schedule, config, seconds=48, seed=1)[step]
+
+A torch Dataset over steps: a DataLoader with workers prepares batches ahead where there are cores for it, and a resumed
+run goes on with the batch that would have come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from nemostream.models.config import EncoderConfig
+from train.augment import Augmenter
+from train.data import SAMPLE_RATE, Clip, Samples
+from train.schedule import Schedule
+
+FRAME_SAMPLES = 1280
+POOL = 400
+"""Clips drawn for a batch; it is cut from them, sorted by length, so that little of it is padding."""
+MOST_ROWS = 96
+JOINED = 0.25
+"""Share of rows in which a second sentence follows after a pause: speech goes on after an end of sentence."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """samples (B, N) float32, lengths (B,) int64; tokens (B, U) int64, token_lengths (B,); voiced (B, 2) float32: where
+    speech begins and ends, in encoder frames (for the flat start); the lookahead to train."""
+
+    samples: Tensor
+    lengths: Tensor
+    tokens: Tensor
+    token_lengths: Tensor
+    voiced: Tensor
+    lookahead: int
+
+    def to(self, device: torch.device) -> Batch:
+        parts = (self.samples, self.lengths, self.tokens, self.token_lengths, self.voiced)
+        return Batch(*(part.to(device, non_blocking=True) for part in parts), self.lookahead)
+
+    @property
+    def hours(self) -> float:
+        return float(self.lengths.sum()) / SAMPLE_RATE / 3600
+
+
+class Batches(Dataset[Batch]):
+    """`seconds` of speech make a batch. Every draw comes from (seed, step) alone."""
+
+    def __init__(
+        self, clips: Sequence[Clip], schedule: Schedule, config: EncoderConfig, seconds: float, seed: int
+    ) -> None:
+        self.clips, self.schedule, self.config = clips, schedule, config
+        self.seconds, self.seed = seconds, seed
+        self.augmenter = Augmenter(clips)
+        weights = np.array([clip.weight for clip in clips])
+        self.cumulative = np.cumsum(weights / weights.sum())
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, step])
+        clean = self.schedule.stage(step).clean
+        lookahead = int(rng.choice(self.config.lookaheads, p=self.config.lookahead_weights))
+        rows = [self.row(clip, clean, rng) for clip in self.pick(rng)]
+        return collate(rows, lookahead)
+
+    def draw(self, count: int, rng: np.random.Generator) -> list[Clip]:
+        indices = np.searchsorted(self.cumulative, rng.random(count)).clip(max=len(self.clips) - 1)
+        return [self.clips[i] for i in indices]
+
+    def pick(self, rng: np.random.Generator) -> list[Clip]:
+        """Clips of about one length, `seconds` together."""
+        pool = sorted(self.draw(POOL, rng), key=lambda clip: len(clip.samples))
+        start = int(rng.integers(len(pool)))
+        picked, total = [], 0
+        for clip in pool[start:] + pool[:start][::-1]:  # a start near the end goes on with the next shorter ones
+            if total >= self.seconds * SAMPLE_RATE or len(picked) == MOST_ROWS:
+                break
+            picked.append(clip)
+            total += len(clip.samples)
+        return picked
+
+    def row(self, clip: Clip, clean: bool, rng: np.random.Generator) -> tuple[Samples, tuple[int, ...]]:
+        """Samples and tokens of one row. 0.3 to 0.6 s of silence stand behind, for the last word to come out."""
+        if clean:
+            return np.pad(clip.wave(), (0, SAMPLE_RATE // 3)), clip.tokens
+        parts, tokens = [silence(0.0, 0.5, rng), clip.wave()], clip.tokens
+        if rng.random() < JOINED:
+            other = self.draw(1, rng)[0]
+            parts += [silence(0.1, 0.8, rng), other.wave()]
+            tokens = tokens + other.tokens
+        parts.append(silence(0.3, 0.6, rng))
+        return self.augmenter.apply(np.concatenate(parts), rng), tokens
+
+
+def silence(low_s: float, high_s: float, rng: np.random.Generator) -> Samples:
+    return np.zeros(int(SAMPLE_RATE * rng.uniform(low_s, high_s)), np.float32)
+
+
+def collate(rows: Sequence[tuple[Samples, tuple[int, ...]]], lookahead: int) -> Batch:
+    """Pad samples and tokens with zeros to the longest row."""
+    lengths = torch.tensor([len(wave) for wave, _ in rows])
+    token_lengths = torch.tensor([len(tokens) for _, tokens in rows])
+    samples = torch.zeros(len(rows), int(lengths.max()))
+    tokens = torch.zeros(len(rows), int(token_lengths.max()), dtype=torch.long)
+    for i, (wave, ids) in enumerate(rows):
+        samples[i, : len(wave)] = torch.from_numpy(wave)
+        tokens[i, : len(ids)] = torch.tensor(ids)
+    voiced = torch.tensor([voiced_frames(wave) for wave, _ in rows])
+    return Batch(samples, lengths, tokens, token_lengths, voiced, lookahead)
+
+
+def voiced_frames(wave: Samples) -> tuple[float, float]:
+    """First and last sample above 3 % of the peak, in encoder frames."""
+    loud = np.flatnonzero(np.abs(wave) > 0.03 * np.abs(wave).max())
+    return (loud[0] / FRAME_SAMPLES, loud[-1] / FRAME_SAMPLES + 1) if len(loud) else (0.0, 1.0)
