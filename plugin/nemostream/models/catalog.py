@@ -41,7 +41,7 @@ def resolve(name_or_path: str | Path | None) -> Path:
     if isinstance(wanted, str) and wanted in names():
         return _ASSETS / wanted
     path = Path(wanted).expanduser()
-    if path.is_dir():
+    if str(wanted) and path.is_dir():
         return path
     if path.is_file() and path.suffix == ".nemo":
         return _converted(path)

@@ -1,0 +1,114 @@
+"""NeMo's own answers, as small files that tests compare with. Runs where nemo_toolkit[asr] 3.0.0 is installed:
+
+    python tests/golden/make_golden.py [OUT]          # default OUT: tests/data
+
+Writes golden_toy.npz and golden_random.npz:
+    lookaheads              (n,)
+    mel.{u}                 (F, n_mels) float32 of the encoder's utterances (ENCODER_SEEDS)
+    enc.{u}.{lookahead}     (T', D) float32, all three encoded as one padded batch
+    {rnnt,ctc}.{lookahead}.{ids,frames,counts}    int16: tokens of utterances 0..99 behind one another
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "plugin")]
+
+from tests.random_model import write_random_nemo  # noqa: E402
+from tests.speech import utterance  # noqa: E402
+
+UTTERANCES = 100
+ENCODER_SEEDS = {1000: 13, 1001: 2, 1002: 5}
+"""Seed: words. The first is longer than every left context."""
+
+
+def load(path: Path) -> Any:
+    import nemo.collections.asr as nemo_asr
+
+    model = nemo_asr.models.ASRModel.restore_from(str(path), map_location="cpu")
+    model.preprocessor.featurizer.dither = 0.0
+    return model.eval()
+
+
+def batch(samples: list[np.ndarray[Any, Any]]) -> tuple[Any, Any]:
+    import torch
+
+    padded = np.zeros((len(samples), max(map(len, samples))), np.float32)
+    for row, values in zip(padded, samples, strict=True):
+        row[: len(values)] = values
+    return torch.from_numpy(padded), torch.tensor([len(values) for values in samples])
+
+
+def answers(model: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Everything one golden file holds."""
+    contexts = [list(context) for context in model.encoder.att_context_size_all]
+    out: dict[str, np.ndarray[Any, Any]] = {"lookaheads": np.array([right for _, right in contexts])}
+    samples, lengths = batch([utterance(seed, words)[1] for seed, words in ENCODER_SEEDS.items()])
+    mel, mel_lengths = model.preprocessor(input_signal=samples, length=lengths)
+    for u, frames in enumerate(mel_lengths.tolist()):
+        out[f"mel.{u}"] = mel[u, :, :frames].T.numpy().copy()
+    spoken = [utterance(seed)[1] for seed in range(UTTERANCES)]
+    for context in contexts:
+        model.encoder.set_default_att_context_size(context)
+        encoded, encoded_lengths = model.encoder(audio_signal=mel, length=mel_lengths)
+        for u, frames in enumerate(encoded_lengths.tolist()):
+            out[f"enc.{u}.{context[1]}"] = encoded[u, :, :frames].T.numpy().copy()
+        found: dict[str, list[list[tuple[int, int]]]] = {"rnnt": [], "ctc": []}
+        for start in range(0, UTTERANCES, 20):
+            part, part_lengths = batch(spoken[start : start + 20])
+            encoded, encoded_lengths = model.forward(input_signal=part, input_signal_length=part_lengths)
+            found["rnnt"] += transducer(model, encoded, encoded_lengths)
+            found["ctc"] += ctc(model, encoded, encoded_lengths)
+        for decoder, utterances in found.items():
+            key = f"{decoder}.{context[1]}"
+            flat = np.array([pair for tokens in utterances for pair in tokens], np.int16).reshape(-1, 2)
+            out |= {f"{key}.ids": flat[:, 0], f"{key}.frames": flat[:, 1]}
+            out[f"{key}.counts"] = np.array([len(tokens) for tokens in utterances], np.int16)
+            frames_in_all = sum((len(values) + 1080) // 1280 for values in spoken)
+            print(f"  {key}: {len(flat)} tokens, {len(set(flat[:, 0].tolist()))} different, in {frames_in_all} frames")
+    return out
+
+
+def transducer(model: Any, encoded: Any, lengths: Any) -> list[list[tuple[int, int]]]:
+    hypotheses = model.decoding.rnnt_decoder_predictions_tensor(encoded, lengths, return_hypotheses=True)
+    return [list(zip(np.asarray(h.y_sequence).tolist(), np.asarray(h.timestamp).tolist(), strict=True))
+            for h in hypotheses]
+
+
+def ctc(model: Any, encoded: Any, lengths: Any) -> list[list[tuple[int, int]]]:
+    """The first frame of each run of NeMo's argmax that is not blank."""
+    best = model.ctc_decoder(encoder_output=encoded).argmax(-1).numpy()
+    blank = model.ctc_decoder.num_classes_with_blank - 1
+    out = []
+    for row, frames in zip(best, lengths.tolist(), strict=True):
+        ids = row[:frames]
+        first = np.flatnonzero((ids != blank) & (np.diff(ids, prepend=-1) != 0))
+        out.append([(int(ids[frame]), int(frame)) for frame in first])
+    return out
+
+
+def main() -> None:
+    import torch
+
+    logging.disable(logging.WARNING)
+    torch.set_grad_enabled(False)
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests" / "data"
+    toy = ROOT / "tests" / "data" / "toy.nemo"
+    with tempfile.TemporaryDirectory() as scratch:
+        random = Path(scratch) / "random.nemo"
+        write_random_nemo(random, toy)
+        for name, path in (("toy", toy), ("random", random)):
+            print(name)
+            np.savez_compressed(out / f"golden_{name}.npz", **answers(load(path)))
+
+
+if __name__ == "__main__":
+    main()
