@@ -1,7 +1,7 @@
-# make setup | demo | test: each sets up what it needs first.
+# make setup | demo | test | proof: each sets up what it needs first.
 PY := .venv/bin/python
 
-.PHONY: setup server demo test
+.PHONY: setup server demo test proof
 
 setup: .venv/.setup-done
 
@@ -22,3 +22,7 @@ test: server
 	$(PY) -m mypy
 	.venv/bin/lint-imports
 	$(PY) -m pytest
+
+# What takes long; results are kept in proofs/. NeMo, the reference, gets an environment of its own under .cache.
+proof: setup
+	$(PY) -m tests.proof

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemostream.mel import MelFilters, MelStream
+from tests.examples import examples
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def filters() -> MelFilters:
     return MelFilters(bank, np.hanning(400).astype(np.float32))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(cuts=st.lists(st.integers(0, 8000), max_size=12), seed=st.integers(0, 99))
 def test_frames_do_not_depend_on_how_samples_are_cut(filters: MelFilters, cuts: list[int], seed: int) -> None:
     samples = np.random.default_rng(seed).standard_normal(8000).astype(np.float32)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nemostream.greedy import Token
 from nemostream.reconcile import Reconciler
 from nemostream.transcript import JOIN_FRAMES, Segment, Timeline, Vocabulary, text_of
+from tests.examples import examples
 
 PIECES = ["▁a", "▁b", "▁c", "x", "y", "z"]
 VOCABULARY = Vocabulary(PIECES)
@@ -45,6 +46,7 @@ def joined(before: list[Token], trial: list[Token], after: list[Token], flush: i
     return text(segment + given_now), text(reconciler.filter(after))
 
 
+@settings(max_examples=examples(100))
 @given(speech(), st.integers(0, 100))
 def test_a_trial_that_was_right_changes_nothing(offline: list[Token], flush: int) -> None:
     """The uncommitted steps found just the tokens that true audio gives, of whole words: no word twice, none lost."""
@@ -61,6 +63,7 @@ def test_a_trial_that_was_right_changes_nothing(offline: list[Token], flush: int
     assert f"{final} {rest}".split() == text(offline).split()
 
 
+@settings(max_examples=examples(100))
 @given(speech(), speech(), st.integers(0, 100))
 def test_a_wrong_trial_changes_only_words_near_the_flush(
     offline: list[Token], guessed: list[Token], flush: int

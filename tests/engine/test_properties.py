@@ -13,6 +13,7 @@ from nemostream.model import Model
 from nemostream.protocol import Endpointing, Final
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver, noise
+from tests.examples import examples
 from tests.speech import WORDS, synth
 
 CHUNKS = [80, 160, 560, 1120]
@@ -22,7 +23,7 @@ seeds = st.integers(0, 10_000)
 
 @chunks
 @pytest.mark.parametrize("decoder", ["rnnt", "ctc"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(seed=seeds, cuts=st.lists(st.floats(0, 1), max_size=30))
 def test_text_does_not_depend_on_how_samples_are_cut(
     toy: Model, chunk_ms: int, decoder: str, seed: int, cuts: list[float]
@@ -43,7 +44,7 @@ def test_text_does_not_depend_on_how_samples_are_cut(
 
 
 @chunks
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(seed=seeds, join=st.integers(0, 30), precision=st.sampled_from(["fp32", "int8"]))
 def test_text_does_not_depend_on_batch_neighbours(
     toy: Model, toy_int8: Model, chunk_ms: int, seed: int, join: int, precision: str
@@ -76,7 +77,7 @@ def test_text_does_not_depend_on_batch_neighbours(
 
 
 @chunks
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(seed=seeds, at=st.lists(st.floats(0, 1), min_size=1, max_size=4))
 def test_a_flush_anywhere_gives_one_final_and_changes_one_word_at_most(
     toy: Model, chunk_ms: int, seed: int, at: list[float]
@@ -100,7 +101,7 @@ def test_a_flush_anywhere_gives_one_final_and_changes_one_word_at_most(
 
 
 @chunks
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(seed=seeds, where=st.floats(0, 1))
 def test_a_flush_in_silence_changes_nothing(toy: Model, chunk_ms: int, seed: int, where: float) -> None:
     """No speech from 400 ms before the flush to P behind it."""

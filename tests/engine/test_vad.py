@@ -12,6 +12,7 @@ from nemostream.models import catalog
 from nemostream.protocol import Endpointing, Final
 from tests.clips import clip
 from tests.engine.driver import Driver
+from tests.examples import examples
 
 VAD = Endpointing(blank_ms=None, vad_ms=300)
 
@@ -52,7 +53,7 @@ def test_a_sentence_is_final_soon_after_it_was_spoken(english: Model, chunk_ms: 
         assert end - 8_000 <= at <= end + 8_000
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=examples(5), deadline=None)
 @given(cuts=st.lists(st.floats(0, 1), max_size=20))
 def test_endpoints_do_not_depend_on_how_samples_are_cut(english: Model, cuts: list[float]) -> None:
     samples = spoken()

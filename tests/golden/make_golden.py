@@ -1,12 +1,12 @@
 """NeMo's own answers, as small files that tests compare with. Runs where nemo_toolkit[asr] 3.0.0 is installed:
 
-    python tests/golden/make_golden.py [OUT]          # default OUT: tests/data
+    python tests/golden/make_golden.py [OUT [FIRST_SEED]]          # default: tests/data 0
 
 Writes golden_toy.npz and golden_random.npz:
     lookaheads              (n,)
     mel.{u}                 (F, n_mels) float32 of the encoder's utterances (ENCODER_SEEDS)
     enc.{u}.{lookahead}     (T', D) float32, all three encoded as one padded batch
-    {rnnt,ctc}.{lookahead}.{ids,frames,counts}    int16: tokens of utterances 0..99 behind one another
+    {rnnt,ctc}.{lookahead}.{ids,frames,counts}    int16: tokens of utterances FIRST_SEED.. + 99 behind one another
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def batch(samples: list[np.ndarray[Any, Any]]) -> tuple[Any, Any]:
     return torch.from_numpy(padded), torch.tensor([len(values) for values in samples])
 
 
-def answers(model: Any) -> dict[str, np.ndarray[Any, Any]]:
+def answers(model: Any, first_seed: int) -> dict[str, np.ndarray[Any, Any]]:
     """Everything one golden file holds."""
     contexts = [list(context) for context in model.encoder.att_context_size_all]
     out: dict[str, np.ndarray[Any, Any]] = {"lookaheads": np.array([right for _, right in contexts])}
@@ -55,7 +55,7 @@ def answers(model: Any) -> dict[str, np.ndarray[Any, Any]]:
     mel, mel_lengths = model.preprocessor(input_signal=samples, length=lengths)
     for u, frames in enumerate(mel_lengths.tolist()):
         out[f"mel.{u}"] = mel[u, :, :frames].T.numpy().copy()
-    spoken = [utterance(seed)[1] for seed in range(UTTERANCES)]
+    spoken = [utterance(seed)[1] for seed in range(first_seed, first_seed + UTTERANCES)]
     for context in contexts:
         model.encoder.set_default_att_context_size(context)
         encoded, encoded_lengths = model.encoder(audio_signal=mel, length=mel_lengths)
@@ -79,8 +79,9 @@ def answers(model: Any) -> dict[str, np.ndarray[Any, Any]]:
 
 def transducer(model: Any, encoded: Any, lengths: Any) -> list[list[tuple[int, int]]]:
     hypotheses = model.decoding.rnnt_decoder_predictions_tensor(encoded, lengths, return_hypotheses=True)
-    return [list(zip(np.asarray(h.y_sequence).tolist(), np.asarray(h.timestamp).tolist(), strict=True))
-            for h in hypotheses]
+    return [
+        list(zip(np.asarray(h.y_sequence).tolist(), np.asarray(h.timestamp).tolist(), strict=True)) for h in hypotheses
+    ]
 
 
 def ctc(model: Any, encoded: Any, lengths: Any) -> list[list[tuple[int, int]]]:
@@ -101,13 +102,14 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_grad_enabled(False)
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests" / "data"
+    first_seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     toy = ROOT / "tests" / "data" / "toy.nemo"
     with tempfile.TemporaryDirectory() as scratch:
         random = Path(scratch) / "random.nemo"
         write_random_nemo(random, toy)
         for name, path in (("toy", toy), ("random", random)):
             print(name)
-            np.savez_compressed(out / f"golden_{name}.npz", **answers(load(path)))
+            np.savez_compressed(out / f"golden_{name}.npz", **answers(load(path), first_seed))
 
 
 if __name__ == "__main__":
