@@ -110,6 +110,6 @@ def unit(x: Samples) -> Samples:
     return x / (float(np.sqrt(np.mean(x**2))) + 1e-9)
 
 
-def decibel(x: float | np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def decibel(x: float | np.ndarray) -> np.ndarray:
     """An amplitude factor."""
     return np.asarray(10 ** (np.asarray(x) / 20))

@@ -29,6 +29,9 @@ JOINED = 0.25
 """Share of rows in which a second sentence follows after a pause: speech goes on after an end of sentence."""
 
 
+TENSORS = ("samples", "lengths", "tokens", "token_lengths", "voiced")
+
+
 @dataclass(slots=True)
 class Batch:
     """samples (B, N) float32, lengths (B,) int64; tokens (B, U) int64, token_lengths (B,); voiced (B, 2) float32: where
@@ -42,8 +45,8 @@ class Batch:
     lookahead: int
 
     def to(self, device: torch.device) -> Batch:
-        parts = (self.samples, self.lengths, self.tokens, self.token_lengths, self.voiced)
-        return Batch(*(part.to(device, non_blocking=True) for part in parts), self.lookahead)
+        parts = {name: getattr(self, name).to(device, non_blocking=True) for name in TENSORS}
+        return Batch(**parts, lookahead=self.lookahead)
 
     @property
     def hours(self) -> float:
@@ -66,36 +69,42 @@ class Batches(Dataset[Batch]):
         rng = np.random.default_rng([self.seed, step])
         clean = self.schedule.stage(step).clean
         lookahead = int(rng.choice(self.config.lookaheads, p=self.config.lookahead_weights))
-        rows = [self.row(clip, clean, rng) for clip in self.pick(rng)]
+        rows = [self.row(clips, clean, rng) for clips in self.pick(clean, rng)]
         return collate(rows, lookahead)
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Clip]:
         indices = np.searchsorted(self.cumulative, rng.random(count)).clip(max=len(self.clips) - 1)
         return [self.clips[i] for i in indices]
 
-    def pick(self, rng: np.random.Generator) -> list[Clip]:
-        """Clips of about one length, `seconds` together."""
-        pool = sorted(self.draw(POOL, rng), key=lambda clip: len(clip.samples))
-        start = int(rng.integers(len(pool)))
-        picked, total = [], 0
-        for clip in pool[start:] + pool[:start][::-1]:  # a start near the end goes on with the next shorter ones
+    def pick(self, clean: bool, rng: np.random.Generator) -> list[tuple[Clip, ...]]:
+        """Rows of one clip, or two that follow each other, of about one length and `seconds` together."""
+        singles, seconds = self.draw(POOL, rng), self.draw(POOL, rng)
+        joined = (rng.random(POOL) < JOINED) & (not clean)
+        pool = [(a, b) if join else (a,) for a, b, join in zip(singles, seconds, joined, strict=True)]
+        pool.sort(key=_samples)
+        start = int(rng.integers(POOL))
+        picked: list[tuple[Clip, ...]] = []
+        total = 0
+        for clips in pool[start:] + pool[:start][::-1]:  # a start near the end goes on with the next shorter ones
             if total >= self.seconds * SAMPLE_RATE or len(picked) == MOST_ROWS:
                 break
-            picked.append(clip)
-            total += len(clip.samples)
+            picked.append(clips)
+            total += _samples(clips)
         return picked
 
-    def row(self, clip: Clip, clean: bool, rng: np.random.Generator) -> tuple[Samples, tuple[int, ...]]:
+    def row(self, clips: tuple[Clip, ...], clean: bool, rng: np.random.Generator) -> tuple[Samples, tuple[int, ...]]:
         """Samples and tokens of one row. 0.3 to 0.6 s of silence stand behind, for the last word to come out."""
+        tokens = tuple(token for clip in clips for token in clip.tokens)
         if clean:
-            return np.pad(clip.wave(), (0, SAMPLE_RATE // 3)), clip.tokens
-        parts, tokens = [silence(0.0, 0.5, rng), clip.wave()], clip.tokens
-        if rng.random() < JOINED:
-            other = self.draw(1, rng)[0]
-            parts += [silence(0.1, 0.8, rng), other.wave()]
-            tokens = tokens + other.tokens
-        parts.append(silence(0.3, 0.6, rng))
+            return np.pad(clips[0].wave(), (0, SAMPLE_RATE // 3)), tokens
+        parts = [silence(0.0, 0.5, rng)]
+        for clip in clips:
+            parts += [clip.wave(), silence(0.3, 0.6, rng)]
         return self.augmenter.apply(np.concatenate(parts), rng), tokens
+
+
+def _samples(clips: tuple[Clip, ...]) -> int:
+    return sum(len(clip.samples) for clip in clips)
 
 
 def silence(low_s: float, high_s: float, rng: np.random.Generator) -> Samples:

@@ -39,7 +39,8 @@ class Clip:
 
     def wave(self) -> Samples:
         """(n,) float32 in -1..1."""
-        return np.asarray(self.samples, np.float32) / 32768
+        wave: Samples = self.samples.astype(np.float32) / np.float32(32768)
+        return wave
 
 
 def load_corpus(

@@ -38,11 +38,11 @@ def rnnt_loss(logits: Tensor, tokens: Tensor, frames: Tensor, token_lengths: Ten
     emits = torch.gather(logits[:, :, :-1], 3, index).squeeze(3) - total[:, :, :-1]
     past = torch.arange(tokens.shape[1], device=tokens.device)[None] >= token_lengths[:, None]
     emitted = F.pad(emits.masked_fill(past[:, None], IMPOSSIBLE).cumsum(2), (1, 0))
-    alpha = emitted[:, 0]
-    rows = [alpha]
-    for t in range(1, logits.shape[1]):
-        alpha = emitted[:, t] + torch.logcumsumexp(alpha + blanks[:, t - 1] - emitted[:, t], 1)
-        rows.append(alpha)
+    # unbind and not [:, t]: the gradient of a slice is a whole lattice of zeros, once per frame.
+    frame_emitted, frame_blanks = emitted.unbind(1), blanks.unbind(1)
+    rows = [frame_emitted[0]]
+    for emit, blank_before in zip(frame_emitted[1:], frame_blanks[:-1], strict=True):
+        rows.append(emit + torch.logcumsumexp(rows[-1] + blank_before - emit, 1))
     row = torch.arange(len(tokens), device=tokens.device)
     return -(torch.stack(rows, 1)[row, frames - 1, token_lengths] + blanks[row, frames - 1, token_lengths])
 

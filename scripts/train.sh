@@ -1,0 +1,22 @@
+#!/bin/sh
+# Starts the long training run behind all other work, or goes on with it: sh scripts/train.sh [minutes]. What it reads and
+# writes is in docs/training.md; it prints the process id. NEMOSTREAM_TRAIN and SHARED say where the run and the data lie.
+set -eu
+cd "$(dirname "$0")/.."
+run=${NEMOSTREAM_TRAIN:-$HOME/.cache/nemostream-train}
+shared=$(cd "${SHARED:-../shared}" && pwd)
+python=$PWD/.venv/bin/python
+
+data=$shared/corpus_en
+for folder in "$run"/hibari "$run"/kokoro; do
+    [ ! -e "$folder/0000.jsonl" ] || data="$data $folder"
+done
+
+mkdir -p "$run/run"
+cd plugin
+# Waiting threads must not spin: beside other work that costs four times the core time.
+# shellcheck disable=SC2086
+OMP_WAIT_POLICY=PASSIVE setsid nohup nice -n 19 "$python" -m train --init "$shared/data/en_starter.nemo" --data $data \
+    --held-out "$shared/corpus_en_heldout" "$shared/data/sentences_en_heldout.txt" "$shared/data/public_test_en" \
+    --test "$shared/corpus_en_heldout" --out "$run/run" --minutes "${1:-100000}" >>"$run/log.txt" 2>&1 </dev/null &
+echo $!

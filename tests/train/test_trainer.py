@@ -1,0 +1,96 @@
+"""A run on the toy: it learns, it goes on as if it had not been stopped, and what it saves is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nemostream.models.checkpoint import read_checkpoint
+from tests.speech import utterance
+from train.data import Clip
+from train.save import Template
+from train.schedule import Schedule
+from train.trainer import BEST, LAST, Settings, Trainer
+
+
+@pytest.fixture(scope="module")
+def template(toy_nemo: Path) -> Template:
+    return Template.read(toy_nemo)
+
+
+def toy_clips(template: Template) -> list[Clip]:
+    import sentencepiece
+
+    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=template.tokenizer)
+    clips = []
+    for seed in range(6):
+        words, samples = utterance(seed)
+        pcm = (samples.clip(-1, 1) * 32767).astype(np.int16)
+        clips.append(Clip(pcm, " ".join(words), "tones", tuple(tokenizer.encode(" ".join(words))), 1.0))
+    return clips
+
+
+def trainer(template: Template, out: Path, schedule: Schedule | None = None, *, from_scratch: bool = False) -> Trainer:
+    def decode(ids: Sequence[int]) -> str:
+        return " ".join(map(str, ids))
+
+    settings = Settings(out, seconds=6, log_steps=1)
+    return Trainer(
+        settings, schedule or Schedule(), template, toy_clips(template), None, decode, from_scratch=from_scratch
+    )
+
+
+def test_a_resumed_run_takes_the_same_next_step(template: Template, tmp_path: Path) -> None:
+    run = trainer(template, tmp_path)
+    for step in range(2):
+        run.advance(run.batches[step])
+    run.save()
+    resumed = trainer(template, tmp_path)
+    assert resumed.resume()
+    rows = [each.advance(each.batches[each.step]) for each in (run, resumed)]
+    assert rows[0] == pytest.approx(rows[1], rel=1e-5)
+    assert resumed.step == run.step == 3 and resumed.hours == pytest.approx(run.hours)
+    for ours, theirs in zip(run.average.parameters(), resumed.average.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_what_was_saved_is_read_back_equal(template: Template, tmp_path: Path) -> None:
+    run = trainer(template, tmp_path)
+    run.advance(run.batches[0])
+    run.save()
+    read = read_checkpoint(tmp_path / LAST)
+    assert read.config == template.checkpoint.config
+    for name, value in run.average.state_dict().items():
+        torch.testing.assert_close(read.state[name], value, rtol=0, atol=0)
+    read.model()
+    again = Template.read(tmp_path / LAST)
+    assert again.members == template.members and again.raw == template.raw
+
+
+def test_half_precision_halves_the_file(template: Template, tmp_path: Path) -> None:
+    model = template.checkpoint.model()
+    template.save(model, tmp_path / BEST)
+    template.save(model, tmp_path / "half.nemo", half=True)
+    sizes = [(tmp_path / name).stat().st_size for name in (BEST, "half.nemo")]
+    assert sizes[1] < 0.6 * sizes[0]
+    read_checkpoint(tmp_path / "half.nemo").model()
+
+
+def test_a_flat_start_learns_at_once(template: Template, tmp_path: Path) -> None:
+    schedule = Schedule(peak_rate=2e-2, flat_steps=8, clean_steps=8, rnnt_step=8)
+    run = trainer(template, tmp_path, schedule, from_scratch=True)
+    rows = [run.advance(run.batches[step]) for step in range(8)]
+    assert rows[-1]["flat"] < 0.8 * rows[0]["flat"]
+    assert "rnnt" in run.advance(run.batches[8])
+
+
+def test_the_rate_rises_holds_and_falls_to_zero() -> None:
+    schedule = Schedule(hours=100, peak_rate=1e-3)
+    assert schedule.rate(0, 0) < 1e-5
+    assert schedule.rate(10_000, 50) == schedule.rate(300, 5) == 1e-3
+    assert schedule.rate(10_000, 90) == pytest.approx(5e-4)
+    assert schedule.rate(10_000, 100) == 0
