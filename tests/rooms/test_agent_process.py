@@ -1,0 +1,40 @@
+"""The captions agent as its own process, started by the documented command."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import psutil
+
+from nemostream_agent.agent_process import AgentProcess
+from nemostream_agent.livekit_server import LiveKitServer
+from nemostream_agent.participant import RATE
+from tests.adapter.helpers import clip
+from tests.rooms.captioned import Reader, Speaker, alike
+
+
+async def test_it_captions_a_room_and_leaves_no_process_behind(server: LiveKitServer, room_name: str) -> None:
+    speech = clip("monday", RATE)
+    async with AgentProcess(server) as agent:
+        reader = await Reader.join(server, room_name)
+        speaker = await Speaker.join(server, room_name, "A")
+        await speaker.microphone.heard()
+        await speaker.say(speech.pcm)
+        [final] = await reader.finals("A")
+        assert alike(final.text, speech.text), agent.log[-2000:]
+        await speaker.leave()
+        await reader.leave()
+        assert agent.pid is not None
+        family = psutil.Process(agent.pid).children(recursive=True)
+        assert family, "jobs run in processes of their own"
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=5)
+    assert not alive
+
+
+async def test_a_wrong_program_name_is_one_page_of_help() -> None:
+    command = [sys.executable, "-m", "nemostream_agent", "nonsense"]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "captions" in done.stderr and "voice-agent" in done.stderr

@@ -1,0 +1,154 @@
+"""Speech in a real room, through Opus and WebRTC, becomes captions that another participant reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from livekit.plugins import nemo
+from nemostream.engine import Engine
+from nemostream.models.bundle import Bundle
+from nemostream.protocol import Endpointing
+from nemostream_agent.livekit_server import LiveKitServer
+from nemostream_agent.participant import RATE, Pcm
+from tests.adapter.helpers import clip, eventually, silence, toy
+from tests.rooms.captioned import CaptionedRoom, RecordingSTT, alike
+
+CHUNK_MS = 160
+
+
+def at_48_khz(pcm: Pcm) -> Pcm:
+    return np.interp(np.arange(len(pcm) * 3) / 3, np.arange(len(pcm)), pcm).astype(np.int16)
+
+
+async def test_speech_at_48_khz_becomes_interim_and_final_captions(
+    server: LiveKitServer, room_name: str, engine: Engine
+) -> None:
+    speech = clip("monday", RATE)
+    async with CaptionedRoom(server, room_name, nemo.STT(chunk_ms=CHUNK_MS, engine=engine)) as room:
+        speaker = await room.speaker("A")
+        started = asyncio.get_running_loop().time()
+        await speaker.say(speech.pcm)
+        [final] = await room.reader.finals("A")
+        seconds = asyncio.get_running_loop().time() - started
+        interims = [caption for caption in room.reader.captions if not caption.final]
+        assert final.text == speech.text
+        assert interims and len(interims) <= 5 * seconds + 1
+        assert {caption.speaker for caption in interims} == {"A"}
+        assert {caption.segment for caption in [*interims, final]} == {final.segment}
+        track = speaker.microphone.publication.sid
+        assert {caption.attributes["lk.transcribed_track_id"] for caption in [*interims, final]} == {track}
+        assert {caption.attributes["nemostream.language"] for caption in interims} == {"en"}
+        words = json.loads(final.attributes["nemostream.words"])
+        assert [word["text"] for word in words] == final.text.split()
+        starts = [word["start"] for word in words]
+        assert starts == sorted(starts) and 0 < starts[0] and words[-1]["end"] < seconds
+        texts = [caption.text for caption in interims]
+        assert all(a != b for a, b in zip(texts, texts[1:], strict=False)), "an interim is sent when it changed"
+
+
+async def test_the_pcm_that_was_heard_gives_the_same_text_from_a_file(
+    server: LiveKitServer, room_name: str, engine: Engine, tmp_path: Path
+) -> None:
+    stt = RecordingSTT(chunk_ms=CHUNK_MS, engine=engine)
+    async with CaptionedRoom(server, room_name, stt) as room:
+        speaker = await room.speaker("A")
+        await speaker.say(clip("music", RATE).pcm)
+        await speaker.say(silence(1.0, RATE))
+        [final] = await room.reader.finals("A")
+        await speaker.leave()
+        await eventually(lambda: not stt._streams or all(stream.ended for stream in stt._streams))
+        [recording] = stt.recordings
+        path = tmp_path / "heard.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16_000)
+            file.writeframes(np.concatenate(recording).tobytes())
+        command = [sys.executable, "-m", "nemostream", "transcribe", str(path), "--chunk-ms", str(CHUNK_MS)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+        assert " ".join(done.stdout.split()) == final.text
+
+
+async def test_two_speak_at_once_and_each_has_captions_of_their_own(
+    server: LiveKitServer, room_name: str, engine: Engine
+) -> None:
+    first, second = clip("monday", RATE), clip("refund", RATE)
+    async with CaptionedRoom(server, room_name, nemo.STT(chunk_ms=CHUNK_MS, engine=engine)) as room:
+        a, b = await room.speaker("A"), await room.speaker("B")
+        await asyncio.gather(a.say(first.pcm), b.say(second.pcm))
+        [of_a] = await room.reader.finals("A")
+        [of_b] = await room.reader.finals("B")
+        assert alike(of_a.text, first.text) and alike(of_b.text, second.text)
+        assert of_a.attributes["lk.transcribed_track_id"] != of_b.attributes["lk.transcribed_track_id"]
+        assert of_a.segment != of_b.segment
+
+
+async def test_one_who_leaves_in_the_middle_of_a_word_gets_a_final_and_frees_the_row(
+    server: LiveKitServer, room_name: str, engine: Engine
+) -> None:
+    speech, other = clip("monday", RATE), clip("tonight", RATE)
+    async with CaptionedRoom(server, room_name, nemo.STT(chunk_ms=CHUNK_MS, engine=engine)) as room:
+        a, b = await room.speaker("A"), await room.speaker("B")
+        staying = asyncio.create_task(b.say(other.pcm))
+        await a.say(speech.pcm[: int(1.5 * RATE)])
+        await a.leave()
+        [final] = await room.reader.finals("A")
+        assert set(final.text.split()) & set(speech.text.split()) and "monday" not in final.text
+        [stayed] = await room.reader.finals("B")
+        assert alike(stayed.text, other.text)
+        await staying
+        await eventually(lambda: engine.open_streams == 1)
+
+
+async def test_muting_finalises_and_after_unmuting_the_captions_go_on(
+    server: LiveKitServer, room_name: str, engine: Engine, toy_bundle: Bundle
+) -> None:
+    first, second = toy("hello", "world"), toy("please", "call", "me")
+    stt = nemo.STT(model=str(toy_bundle.path), chunk_ms=CHUNK_MS, engine=engine, endpointing=Endpointing(blank_ms=None))
+    async with CaptionedRoom(server, room_name, stt) as room:
+        speaker = await room.speaker("A")
+        await speaker.say(at_48_khz(first.pcm))
+        speaker.microphone.mute()
+        [final] = await room.reader.finals("A")
+        assert final.text == first.text
+        speaker.microphone.unmute()
+        await speaker.say(at_48_khz(second.pcm))
+        speaker.microphone.mute()
+        finals = await room.reader.finals("A", 2)
+        assert [caption.text for caption in finals] == [first.text, second.text]
+
+
+async def test_a_track_that_is_unpublished_and_published_again_is_captioned_again(
+    server: LiveKitServer, room_name: str, engine: Engine
+) -> None:
+    first, second = clip("tonight", RATE), clip("music", RATE)
+    async with CaptionedRoom(server, room_name, nemo.STT(chunk_ms=CHUNK_MS, engine=engine)) as room:
+        speaker = await room.speaker("A")
+        await speaker.say(first.pcm)
+        await room.reader.finals("A")
+        await speaker.publish_again()
+        await room.hears(speaker)
+        await speaker.say(second.pcm)
+        finals = await room.reader.finals("A", 2)
+        assert alike(finals[0].text, first.text) and alike(finals[1].text, second.text)
+        assert len({caption.attributes["lk.transcribed_track_id"] for caption in finals}) == 2
+        await eventually(lambda: engine.open_streams == 1)
+
+
+async def test_twelve_speak_at_once(server: LiveKitServer, room_name: str, engine: Engine) -> None:
+    names = ["monday", "tonight", "music", "refund"] * 3
+    async with CaptionedRoom(server, room_name, nemo.STT(engine=engine)) as room:
+        speakers = await asyncio.gather(*(room.speaker(f"{i:02d}") for i in range(12)))
+        clips = [clip(name, RATE) for name in names]
+        await asyncio.gather(*(speaker.say(c.pcm) for speaker, c in zip(speakers, clips, strict=True)))
+        for speaker, speech in zip(speakers, clips, strict=True):
+            [final] = await room.reader.finals(speaker.identity)
+            assert alike(final.text, speech.text)
+    await eventually(lambda: engine.open_streams == 0)
