@@ -31,6 +31,7 @@ from .stream import SpeechStream
 if TYPE_CHECKING:
     from nemostream.engine import Engine
 
+
 class STT(stt.STT[Literal["metrics_collected", "error"]]):
     """Streaming speech-to-text with a cache-aware NeMo model.
 

@@ -1,0 +1,49 @@
+"""`make demo`, as its command runs it: to its end, and stopped in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import psutil
+
+from nemostream_agent.livekit_server import find_or_build
+from tests.rooms.captioned import TIMEOUT
+
+COMMAND = (sys.executable, "-u", "-m", "nemostream_agent.demo")
+
+
+async def start() -> asyncio.subprocess.Process:
+    find_or_build()
+    return await asyncio.create_subprocess_exec(
+        *COMMAND, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def test_it_shows_interim_and_final_captions_and_exits_0() -> None:
+    demo = await start()
+    out, errors = await asyncio.wait_for(demo.communicate(), 2 * TIMEOUT)
+    text = out.decode()
+    assert demo.returncode == 0, errors.decode()
+    assert "| interim |" in text and "| final " in text
+    assert "order number" in text.split("heard:")[1]
+
+
+async def test_ctrl_c_stops_everything_that_it_started() -> None:
+    demo = await start()
+    assert demo.stdout is not None
+    stdout = demo.stdout
+
+    async def first_caption() -> None:
+        while b"interim" not in await stdout.readline():
+            pass
+
+    await asyncio.wait_for(first_caption(), 2 * TIMEOUT)
+    family = psutil.Process(demo.pid).children(recursive=True)
+    assert {"livekit-server"} <= {process.name() for process in family}
+    demo.send_signal(signal.SIGINT)
+    await asyncio.wait_for(demo.communicate(), TIMEOUT)
+    assert demo.returncode == 130
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=5)
+    assert not alive
