@@ -20,15 +20,15 @@ from train.data import SAMPLE_RATE, Clip, Samples
 @dataclass(frozen=True, slots=True)
 class Augmenter:
     """`babble` are the clips that voices in the background are taken from. The other fields are how often each is
-    heard, of all clips; about one in eight stays clean but for speed and level."""
+    heard, of all clips; about one in four stays clean but for speed and level."""
 
     babble: Sequence[Clip]
     speed: float = 0.8
-    band: float = 0.35
-    room: float = 0.35
-    noise: float = 0.5
-    voices: float = 0.2
-    line: float = 0.3
+    band: float = 0.25
+    room: float = 0.2
+    noise: float = 0.35
+    voices: float = 0.1
+    line: float = 0.25
     loss: float = 0.08
 
     def apply(self, x: Samples, rng: np.random.Generator) -> Samples:
@@ -41,7 +41,7 @@ class Augmenter:
             x = reverberate(x, rng)
         level = float(np.sqrt(np.mean(x**2)))
         if rng.random() < self.noise:
-            x = x + noise(len(x), rng) * level * decibel(-rng.uniform(3, 35))
+            x = x + noise(len(x), rng) * level * decibel(-rng.uniform(5, 35))
         if rng.random() < self.voices:
             x = x + self.crowd(len(x), rng) * level * decibel(-rng.uniform(8, 25))
         x = x / (float(np.abs(x).max()) + 1e-6) * float(np.exp(rng.uniform(np.log(0.03), np.log(0.97))))
