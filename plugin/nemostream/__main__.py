@@ -60,12 +60,21 @@ def convert(
     out: Annotated[Path, typer.Argument(help="the bundle folder to make")],
     name: Annotated[str | None, typer.Option(help="the model's name; default: the file's")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32, int8; may be given twice; default: both")] = None,
+    language: Annotated[list[str] | None, typer.Option(help="what it speaks; may be repeated; default: en")] = None,
+    decoder: Annotated[str | None, typer.Option(help="the default decoder, rnnt or ctc")] = None,
+    flush_silence_ms: Annotated[int, typer.Option(help="silence that a flush runs behind the pending audio")] = 320,
+    emission_delay_ms: Annotated[int, typer.Option(help="how long after a sound its token comes out")] = 0,
 ) -> None:
     """Make a bundle that the engine loads from a NeMo checkpoint."""
+    from nemostream.models.convert import Settings
     from nemostream.models.convert import convert as run
 
+    chosen = cast(Literal["rnnt", "ctc"] | None, decoder)
+    settings = Settings(tuple(language or ["en"]), chosen, flush_silence_ms, emission_delay_ms)
     with _stderr.status("converting") as status:
-        bundle = run(checkpoint, out, name=name, precisions=_precisions(precision), progress=status.update)
+        bundle = run(
+            checkpoint, out, name=name, precisions=_precisions(precision), settings=settings, progress=status.update
+        )
     frame_ms = bundle.info.frame_samples * 1000 // SAMPLE_RATE
     chunks = ", ".join(str(t * frame_ms) for t in bundle.info.chunk_frames)
     typer.echo(f"{out}: {bundle.info.name}, {', '.join(bundle.info.precisions)}, chunks of {chunks} ms")

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,14 +38,31 @@ PREFERRED_CHUNK_FRAMES = 7
 """The default chunk is the longest on offer up to 560 ms: most of the long context's accuracy, text twice a second."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a bundle says of a model and its checkpoint does not.
+
+    Attributes:
+        decoder: the default one; None: RNN-T where there is one.
+        flush_silence_ms: silence that a flush runs behind the pending audio (P).
+        emission_delay_ms: how long after a sound its token comes out, as measured on speech.
+    """
+
+    languages: tuple[str, ...] = ("en",)
+    decoder: Decoder | None = None
+    flush_silence_ms: int = 320
+    emission_delay_ms: int = 0
+
+
 def convert(nemo_path: str | Path, out_dir: str | Path, *, name: str | None = None,
-            precisions: Sequence[Precision] = ("fp32", "int8"), languages: Sequence[str] = ("en",),
+            precisions: Sequence[Precision] = ("fp32", "int8"), settings: Settings | None = None,
             progress: Progress | None = None) -> Bundle:
     """Convert a NeMo checkpoint.
 
     Args:
         out_dir: the folder to make; it must not exist, or be empty.
         name: the model's name; the file's stem if None.
+        settings: what the checkpoint does not say.
         progress: called with one short line per stage.
 
     Raises:
@@ -69,7 +86,7 @@ def convert(nemo_path: str | Path, out_dir: str | Path, *, name: str | None = No
         say("writing decoder weights")
         np.savez(work / WEIGHTS, allow_pickle=False, **decoder_weights(checkpoint, model))
         (work / TOKENS).write_bytes(msgspec.json.encode(checkpoint.config.tokens))
-        info = _info(checkpoint, name or nemo_path.stem, precisions, languages)
+        info = _info(checkpoint, name or nemo_path.stem, precisions, settings or Settings())
         files = {file.name: describe_file(file) for file in sorted(work.iterdir())}
         manifest = msgspec.json.encode(replace(info, files=files))
         (work / MANIFEST).write_bytes(msgspec.json.format(manifest, indent=1))
@@ -197,18 +214,20 @@ def decoder_weights(checkpoint: Checkpoint, model: ConformerModel) -> dict[str, 
     return weights
 
 
-def _info(checkpoint: Checkpoint, name: str, precisions: Sequence[Precision], languages: Sequence[str]) -> ModelInfo:
+def _info(checkpoint: Checkpoint, name: str, precisions: Sequence[Precision], settings: Settings) -> ModelInfo:
     config = checkpoint.config
     encoder, mel, transducer = config.encoder, config.mel, config.transducer
     chunks = encoder.chunk_frames
     decoders: list[Decoder] = ["rnnt"] if transducer else []
     if config.ctc_prefix:
         decoders.append("ctc")
+    if settings.decoder and settings.decoder not in decoders:
+        raise BundleError(f"{name}: the checkpoint has no {settings.decoder} decoder, only {', '.join(decoders)}.")
     short = [frames for frames in chunks if frames <= PREFERRED_CHUNK_FRAMES]
     return ModelInfo(
         format_version=FORMAT_VERSION,
         name=name,
-        languages=tuple(languages),
+        languages=settings.languages,
         chunk_frames=chunks,
         default_chunk_frames=max(short) if short else min(chunks),
         mel=MelInfo(mel.n_mels, mel.n_fft, mel.hop, mel.win, mel.preemphasis, mel.guard),
@@ -218,10 +237,12 @@ def _info(checkpoint: Checkpoint, name: str, precisions: Sequence[Precision], la
         if transducer else None,
         vocab_size=len(config.tokens),
         decoders=tuple(decoders),
-        default_decoder=decoders[0],
+        default_decoder=settings.decoder or decoders[0],
         precisions=tuple(dict.fromkeys(precisions)),
         files={},
         max_symbols=transducer.max_symbols if transducer else 10,
+        flush_silence_ms=settings.flush_silence_ms,
+        emission_delay_ms=settings.emission_delay_ms,
     )
 
 
