@@ -1,0 +1,60 @@
+"""What goes over the wire when captions come faster than the room should hear of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from livekit.agents import LanguageCode
+from livekit.agents.stt import SpeechData
+
+from nemostream_agent.livekit_server import LiveKitServer
+from nemostream_agent.participant import join
+from nemostream_agent.publisher import INTERIM_PERIOD, CaptionPublisher
+from tests.rooms.captioned import Reader
+
+
+def data(text: str) -> SpeechData:
+    return SpeechData(language=LanguageCode("en"), text=text)
+
+
+async def test_of_many_interims_five_a_second_are_sent_and_the_newest_wins(
+    server: LiveKitServer, room_name: str
+) -> None:
+    agent = await join(server, room_name, "captions", agent=True)
+    reader = await Reader.join(server, room_name)
+    publisher = CaptionPublisher(agent, "A", "TR_1")
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for i in range(50):
+        publisher.interim(data(f"word {i}"))
+        await asyncio.sleep(0.02)
+    captions = await reader.until(lambda all_: bool(all_) and all_[-1].text == "word 49")
+    assert 2 <= len(captions) <= (loop.time() - started) / INTERIM_PERIOD + 1
+    # A final waits for nothing, takes its interim's place, and opens the next segment.
+    publisher.interim(data("never seen"))
+    publisher.final(data("the end"))
+    publisher.interim(data("again"))
+    await publisher.aclose()
+    captions = await reader.until(lambda all_: any(caption.final for caption in all_))
+    *before, final = captions
+    assert (final.text, final.final, final.segment) == ("the end", True, before[0].segment)
+    assert "never seen" not in [caption.text for caption in captions]
+    await agent.disconnect()
+    await reader.leave()
+
+
+async def test_empty_texts_and_repeated_interims_are_not_sent(server: LiveKitServer, room_name: str) -> None:
+    agent = await join(server, room_name, "captions", agent=True)
+    reader = await Reader.join(server, room_name)
+    publisher = CaptionPublisher(agent, "A", "TR_1")
+    publisher.interim(data(""))
+    publisher.interim(data("word"))
+    await reader.until(lambda all_: len(all_) == 1)
+    publisher.interim(data("word"))
+    publisher.final(data(""))
+    publisher.final(data("word"))
+    captions = await reader.until(lambda all_: any(caption.final for caption in all_))
+    assert [(caption.text, caption.final) for caption in captions] == [("word", False), ("word", True)]
+    await publisher.aclose()
+    await agent.disconnect()
+    await reader.leave()
