@@ -27,7 +27,7 @@ async def test_no_audio_gives_an_empty_text(stt: nemo.STT) -> None:
 
 
 async def test_many_buffers_at_once_give_each_its_own_text_and_free_their_rows(stt: nemo.STT, engine: Engine) -> None:
-    names = ["monday", "tonight", "music", "refund"]
+    names = ["monday", "tonight", "music"]
     clips = [clip(name) for name in names]
     events = await asyncio.gather(*(stt.recognize(list(frames(c.pcm))) for c in clips))
     assert [e.alternatives[0].text for e in events] == [c.text for c in clips]

@@ -11,10 +11,11 @@ from nemostream.protocol import SAMPLE_RATE, Samples
 
 MIN_RATE, MAX_RATE = 8_000, 48_000
 
-QUALITY = "LQ"
-"""soxr's recipe for live audio. Measured with 10 ms frames, 48 or 24 to 16 kHz: LQ withholds 11 ms on average (20 at
-most) with aliases at -109 dB; MQ and HQ 21 (38) ms; QQ nothing, but it does not filter at all (aliases at 0 dB). From
-8 kHz: LQ 33 (61), HQ 64 (115) ms. LQ's price is its roll-off above 5.5 kHz. Frames at 16 kHz pass untouched."""
+QUALITY = "HQ"
+"""soxr's recipe. Measured with frames of 10 ms, 48 or 24 to 16 kHz: HQ (and MQ) withholds 21 ms of audio on average
+and 38 at most, LQ 11 (20), QQ none; a flush drains it, so finals wait for nothing. LQ's roll-off above 5.5 kHz costs
+3.6 points of WER (0.632 to 0.668 on 90 held-out sentences, embedded model), and QQ lets all above 8 kHz alias into the
+band. Frames at 16 kHz pass untouched."""
 
 Pcm = npt.NDArray[np.int16]
 
