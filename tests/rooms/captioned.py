@@ -75,6 +75,11 @@ class Reader:
         captions = await self.until(lambda all_: len(finals_of(all_, identity)) >= count)
         return finals_of(captions, identity)
 
+    async def reads(self, identity: str, said: str) -> list[Caption]:
+        """The finals of `identity` as soon as they say what was said; a stall of the machine may have cut it in two."""
+        captions = await self.until(lambda all_: alike(text_of(finals_of(all_, identity)), said))
+        return finals_of(captions, identity)
+
     async def leave(self) -> None:
         self._reading.cancel()
         await self.viewer.leave()
@@ -87,10 +92,14 @@ class Reader:
 
 
 def alike(heard: str, said: str) -> bool:
-    """`said` is the nearest of all our sentences, and at least two letters of three are right. Opus, the pace of packets
-    and the load of the machine make the audio of each run a little different."""
+    """`said` is the nearest of all our sentences, and at least two letters of three are right. Opus, the pace of
+    packets and the load of the machine make the audio of each run a little different."""
     cer = {sentence: float(jiwer.cer(sentence, heard)) for sentence in TEXTS.values()}
     return cer[said] == min(cer.values()) <= 1 / 3
+
+
+def text_of(captions: list[Caption]) -> str:
+    return " ".join(caption.text for caption in captions)
 
 
 def finals_of(captions: list[Caption], identity: str) -> list[Caption]:

@@ -16,9 +16,9 @@ from nemostream.engine import Engine
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import Endpointing
 from nemostream_agent.livekit_server import LiveKitServer
-from nemostream_agent.participant import RATE, Pcm
+from nemostream_agent.participant import RATE, Caption, Pcm
 from tests.adapter.helpers import clip, eventually, silence, toy
-from tests.rooms.captioned import CaptionedRoom, RecordingSTT, alike
+from tests.rooms.captioned import CaptionedRoom, RecordingSTT, alike, finals_of, text_of
 
 CHUNK_MS = 160
 
@@ -83,11 +83,11 @@ async def test_two_speak_at_once_and_each_has_captions_of_their_own(
     async with CaptionedRoom(server, room_name, nemo.STT(chunk_ms=CHUNK_MS, engine=engine)) as room:
         a, b = await room.speaker("A"), await room.speaker("B")
         await asyncio.gather(a.say(first.pcm), b.say(second.pcm))
-        [of_a] = await room.reader.finals("A")
-        [of_b] = await room.reader.finals("B")
-        assert alike(of_a.text, first.text) and alike(of_b.text, second.text)
-        assert of_a.attributes["lk.transcribed_track_id"] != of_b.attributes["lk.transcribed_track_id"]
-        assert of_a.segment != of_b.segment
+        of_a = await room.reader.reads("A", first.text)
+        of_b = await room.reader.reads("B", second.text)
+        tracks = [{caption.attributes["lk.transcribed_track_id"] for caption in each} for each in (of_a, of_b)]
+        assert tracks == [{a.microphone.publication.sid}, {b.microphone.publication.sid}]
+        assert not {caption.segment for caption in of_a} & {caption.segment for caption in of_b}
 
 
 async def test_one_who_leaves_in_the_middle_of_a_word_gets_a_final_and_frees_the_row(
@@ -99,10 +99,9 @@ async def test_one_who_leaves_in_the_middle_of_a_word_gets_a_final_and_frees_the
         staying = asyncio.create_task(b.say(other.pcm))
         await a.say(speech.pcm[: int(1.5 * RATE)])
         await a.leave()
-        [final] = await room.reader.finals("A")
+        final = (await room.reader.finals("A"))[0]
         assert set(final.text.split()) & set(speech.text.split()) and "monday" not in final.text
-        [stayed] = await room.reader.finals("B")
-        assert alike(stayed.text, other.text)
+        await room.reader.reads("B", other.text)
         await staying
         await eventually(lambda: engine.open_streams == 1)
 
@@ -132,13 +131,18 @@ async def test_a_track_that_is_unpublished_and_published_again_is_captioned_agai
     async with CaptionedRoom(server, room_name, nemo.STT(chunk_ms=CHUNK_MS, engine=engine)) as room:
         speaker = await room.speaker("A")
         await speaker.say(first.pcm)
-        await room.reader.finals("A")
+        before = len(await room.reader.reads("A", first.text))
+        old = speaker.microphone.publication.sid
         await speaker.publish_again()
         await room.hears(speaker)
         await speaker.say(second.pcm)
-        finals = await room.reader.finals("A", 2)
-        assert alike(finals[0].text, first.text) and alike(finals[1].text, second.text)
-        assert len({caption.attributes["lk.transcribed_track_id"] for caption in finals}) == 2
+
+        def heard_again(captions: list[Caption]) -> bool:
+            return alike(text_of(finals_of(captions, "A")[before:]), second.text)
+
+        captions = await room.reader.until(heard_again)
+        tracks = [caption.attributes["lk.transcribed_track_id"] for caption in finals_of(captions, "A")]
+        assert set(tracks[:before]) == {old} and set(tracks[before:]) == {speaker.microphone.publication.sid}
         await eventually(lambda: engine.open_streams == 1)
 
 
@@ -149,6 +153,5 @@ async def test_twelve_speak_at_once(server: LiveKitServer, room_name: str, engin
         clips = [clip(name, RATE) for name in names]
         await asyncio.gather(*(speaker.say(c.pcm) for speaker, c in zip(speakers, clips, strict=True)))
         for speaker, speech in zip(speakers, clips, strict=True):
-            [final] = await room.reader.finals(speaker.identity)
-            assert alike(final.text, speech.text)
+            await room.reader.reads(speaker.identity, speech.text)
     await eventually(lambda: engine.open_streams == 0)
