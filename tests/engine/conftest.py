@@ -30,7 +30,7 @@ def utterance(seed: int, words: int = 5) -> Samples:
 
 def offline(model: Model, samples: Samples, **opened: object) -> str:
     """The text of a stream that is alone, gets everything in one push, and is never interrupted."""
-    driver = Driver(model, **opened)
+    driver = Driver(model, max_streams=1, **opened)
     driver.open(0)
     driver.push(0, samples)
     driver.close(0)

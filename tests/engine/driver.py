@@ -41,7 +41,7 @@ class Driver:
     d.text(1)
     """
 
-    def __init__(self, model: Model, *, max_streams: int = 256, peek: bool = False, **opened: Any) -> None:
+    def __init__(self, model: Model, *, max_streams: int = 8, peek: bool = False, **opened: Any) -> None:
         self.now = 0.0
         self.core = Core(max_streams=max_streams, peek=peek, clock=lambda: self.now)
         self.core.add_model(None, model)

@@ -35,7 +35,7 @@ def compare(model: Model, golden: Mapping[str, np.ndarray], decoder: str, lookah
     key = f"{decoder}.{lookahead}"
     bounds = np.cumsum(golden[f"{key}.counts"])[:-1]
     ids, frames = np.split(golden[f"{key}.ids"], bounds), np.split(golden[f"{key}.frames"], bounds)
-    driver = Driver(model, chunk_ms=80 * (lookahead + 1), decoder=decoder)
+    driver = Driver(model, chunk_ms=80 * (lookahead + 1), decoder=decoder, max_streams=UTTERANCES)
     audio = {u: utterance(first_seed + u)[1] for u in range(UTTERANCES)}
     block = 80 * 16 * (lookahead + 1)
     rng = np.random.default_rng(lookahead)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +13,7 @@ from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver, noise
 from tests.examples import examples
 from tests.speech import WORDS, synth
+from tests.words import changes
 
 CHUNKS = [80, 160, 560, 1120]
 chunks = pytest.mark.parametrize("chunk_ms", CHUNKS)
@@ -53,7 +52,7 @@ def test_text_does_not_depend_on_batch_neighbours(
     model = toy if precision == "fp32" else toy_int8
     samples = utterance(seed)
     alone = offline(model, samples, chunk_ms=chunk_ms)
-    driver = Driver(model, chunk_ms=chunk_ms)
+    driver = Driver(model, chunk_ms=chunk_ms, max_streams=64)
     rng = np.random.default_rng(seed)
     others = {i: noise(rng, len(samples), level=float(rng.choice([0.0, 0.1, 1.0]))) for i in range(1, 64)}
     for i in list(others)[:join]:
@@ -95,9 +94,9 @@ def test_a_flush_anywhere_gives_one_final_and_changes_one_word_at_most(
     answers = [f.flush_id for f in driver.finals(0) if f.flush_id is not None]
     assert answers == list(range(1, len(cuts) + 1))
     got = driver.text(0).split()
-    matcher = difflib.SequenceMatcher(None, words, got, autojunk=False)
-    changes = [c for c in matcher.get_opcodes() if c[0] != "equal"]
-    assert sum(max(c[2] - c[1], c[4] - c[3]) for c in changes) <= len(cuts), (words, got)
+    lost, added = changes(words, got)
+    # The word that spans a flush may come out as two: the silence behind it cuts it short.
+    assert lost <= len(cuts) and added <= 2 * len(cuts), (words, got)
 
 
 @chunks
@@ -138,7 +137,7 @@ def test_every_token_arrives_before_the_next_chunk(toy: Model, chunk_ms: int) ->
 @chunks
 def test_64_streams_cost_two_calls_a_chunk(toy: Model, chunk_ms: int) -> None:
     """Live streams of every phase, paced: at most two encoder calls in a chunk's time."""
-    driver = Driver(toy, chunk_ms=chunk_ms)
+    driver = Driver(toy, chunk_ms=chunk_ms, max_streams=64)
     rng = np.random.default_rng(0)
     for i in range(64):
         driver.open(i)

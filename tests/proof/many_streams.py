@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import resource
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from tests.conftest import DATA, converted
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver, load
+from tests.words import changes
 
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py"]
 STREAMS, BLOCK = 256, 1280
@@ -39,10 +39,9 @@ def run() -> dict[str, object]:
             if at >= len(samples):
                 driver.close(stream)
                 words, got = expected[which].split(), driver.text(stream).split()
-                ops = difflib.SequenceMatcher(None, words, got, autojunk=False).get_opcodes()
-                differ = sum(max(o[2] - o[1], o[4] - o[3]) for o in ops if o[0] != "equal")
-                assert differ <= (1 if disturb >= 0 else 0), (words, got)
-                changed += differ
+                lost, added = changes(words, got)
+                assert lost <= (disturb >= 0) and added <= 2 * (disturb >= 0), (words, got)
+                changed += max(lost, added)
                 del alive[stream], driver.events[stream], driver.tokens[stream]
                 continue
             driver.push(stream, samples[at : at + BLOCK], run=False)
