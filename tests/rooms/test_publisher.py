@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
+import pytest
 from livekit.agents import LanguageCode
 from livekit.agents.stt import SpeechData
 
@@ -17,12 +19,25 @@ def data(text: str) -> SpeechData:
     return SpeechData(language=LanguageCode("en"), text=text)
 
 
-async def test_of_many_interims_five_a_second_are_sent_and_the_newest_wins(
-    server: LiveKitServer, room_name: str
-) -> None:
-    agent = await join(server, room_name, "captions", agent=True)
+@pytest.fixture
+async def reader(server: LiveKitServer, room_name: str) -> AsyncIterator[Reader]:
     reader = await Reader.join(server, room_name)
+    yield reader
+    await reader.leave()
+
+
+@pytest.fixture
+async def publisher(server: LiveKitServer, room_name: str, reader: Reader) -> AsyncIterator[CaptionPublisher]:
+    agent = await join(server, room_name, "captions", agent=True)
     publisher = CaptionPublisher(agent, "A", "TR_1")
+    yield publisher
+    await publisher.aclose()
+    await agent.disconnect()
+
+
+async def test_of_many_interims_five_a_second_are_sent_and_the_newest_wins(
+    publisher: CaptionPublisher, reader: Reader
+) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     for i in range(50):
@@ -34,19 +49,14 @@ async def test_of_many_interims_five_a_second_are_sent_and_the_newest_wins(
     publisher.interim(data("never seen"))
     publisher.final(data("the end"))
     publisher.interim(data("again"))
-    await publisher.aclose()
     captions = await reader.until(lambda all_: any(caption.final for caption in all_))
-    *before, final = captions
+    [final] = [caption for caption in captions if caption.final]
+    before = captions[: captions.index(final)]
     assert (final.text, final.final, final.segment) == ("the end", True, before[0].segment)
     assert "never seen" not in [caption.text for caption in captions]
-    await agent.disconnect()
-    await reader.leave()
 
 
-async def test_empty_texts_and_repeated_interims_are_not_sent(server: LiveKitServer, room_name: str) -> None:
-    agent = await join(server, room_name, "captions", agent=True)
-    reader = await Reader.join(server, room_name)
-    publisher = CaptionPublisher(agent, "A", "TR_1")
+async def test_empty_texts_and_repeated_interims_are_not_sent(publisher: CaptionPublisher, reader: Reader) -> None:
     publisher.interim(data(""))
     publisher.interim(data("word"))
     await reader.until(lambda all_: len(all_) == 1)
@@ -55,6 +65,3 @@ async def test_empty_texts_and_repeated_interims_are_not_sent(server: LiveKitSer
     publisher.final(data("word"))
     captions = await reader.until(lambda all_: any(caption.final for caption in all_))
     assert [(caption.text, caption.final) for caption in captions] == [("word", False), ("word", True)]
-    await publisher.aclose()
-    await agent.disconnect()
-    await reader.leave()
