@@ -10,7 +10,7 @@ from nemostream.reconcile import Reconciler
 from nemostream.transcript import JOIN_FRAMES, Segment, Timeline, Vocabulary, text_of
 from tests.examples import examples
 
-PIECES = ["▁a", "▁b", "▁c", "x", "y", "z"]
+PIECES = ["▁a", "▁b", "▁c", "x", "y", "z", "▁"]
 VOCABULARY = Vocabulary(PIECES)
 SILENCE = 4
 
@@ -33,17 +33,17 @@ def speech(draw: st.DrawFn, start: int = 0) -> list[Token]:
         tokens.append(token(draw(st.sampled_from(PIECES[:3])), frame))
         for _ in range(draw(st.integers(0, 2))):
             frame += draw(st.integers(0, JOIN_FRAMES))
-            tokens.append(token(draw(st.sampled_from(PIECES[3:])), frame))
+            tokens.append(token(draw(st.sampled_from(PIECES[3:6])), frame))
     return tokens
 
 
 def joined(before: list[Token], trial: list[Token], after: list[Token], flush: int) -> tuple[str, str]:
     """What the Final of a flush gives, and what the stream gives behind it."""
     reconciler = Reconciler(VOCABULARY)
-    segment = reconciler.filter(before)
-    given_now = reconciler.fork().filter(trial)
-    reconciler = reconciler.after_flush(trial, flush, flush + SILENCE)
-    return text(segment + given_now), text(reconciler.filter(after))
+    segment = reconciler.sort(before).new
+    now = reconciler.fork().sort(trial)
+    reconciler = reconciler.after_flush(now.given, trial, flush + SILENCE)
+    return text(segment + now.new), text(reconciler.sort(after).new)
 
 
 @settings(max_examples=examples(100))
@@ -101,3 +101,20 @@ def test_a_word_that_the_final_did_not_hold_is_never_lost() -> None:
     """It was spoken before the flush, but the uncommitted steps missed it."""
     final, rest = joined([], [], [token("▁a", 10)], 12)
     assert (final, rest) == ("", "a")
+
+
+def test_a_script_without_spaces_goes_on_behind_the_silence() -> None:
+    """No piece begins a word: those long behind the flush are new all the same."""
+    after = [token("x", f) for f in range(10, 40, 2)]
+    final, rest = joined([token("▁a", 9)], [], after, 10)
+    assert final == "a" and rest.count("x") >= sum(t.frame > 10 + SILENCE + JOIN_FRAMES for t in after)
+
+
+def test_a_bare_word_mark_in_the_final_takes_no_word_away() -> None:
+    final, rest = joined([], [token("▁", 11)], [token("▁a", 11), token("▁b", 12)], 10)
+    assert (final, rest) == ("", "a b")
+
+
+def test_a_word_before_the_given_one_is_no_other_form_of_it() -> None:
+    final, rest = joined([], [token("▁c", 14)], [token("▁a", 10), token("▁c", 14)], 10)
+    assert (final, rest) == ("c", "a")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemostream.scheduler import CROWD, CROWD_WAIT, STEP_BOUND, WAIT, Load, Plan, Slot, choose
+from nemostream.cost import StepCost
+from nemostream.scheduler import CROWD, CROWD_WAIT, STEP_BOUND, WAIT, Load, Plan, Slot, choose, step_bound
 
 
 def load(ready: list[float | None], chunk: float = 0.08, key: str = "g", **slot: bool) -> Load:
@@ -91,11 +92,11 @@ def loads(draw: st.DrawFn) -> list[Load]:
     groups = []
     for k in range(draw(st.integers(1, 3))):
         group = Load(k, draw(st.sampled_from([0.08, 0.16, 0.56, 1.12])))
-        group.row_seconds = draw(st.none() | st.floats(1e-4, 0.1))
+        for _ in range(draw(st.integers(0, 4))):
+            rows = draw(st.integers(1, 64))
+            group.cost.observe(rows, draw(st.floats(0, 0.05)) + rows * draw(st.floats(1e-5, 0.01)))
         for _ in range(draw(st.integers(0, 40))):
-            group.slots.append(
-                Slot(draw(st.none() | st.floats(0, 10)), draw(st.booleans()), draw(st.booleans()), draw(st.booleans()))
-            )
+            group.slots.append(Slot(draw(st.none() | st.floats(0, 10)), *(draw(st.booleans()) for _ in range(4))))
         groups.append(group)
     return groups
 
@@ -115,9 +116,9 @@ def test_every_plan_is_sound(groups: list[Load], now: float) -> None:
         assert all(group.slots[r].ready_at is not None for r in plan.rows)
         batch = plan.dense or len(plan.rows)
         assert batch >= len(plan.rows) > 0
-        chunks = [g.chunk_seconds for g in groups if any(s.live for s in g.slots)]
-        if group.row_seconds and chunks and batch > 1:
-            assert batch * group.row_seconds <= STEP_BOUND * min(chunks)
+        bound = step_bound(groups)
+        if bound is not None:
+            assert batch <= group.cost.rows_within(bound, len(group.slots))
 
 
 @given(loads())
@@ -134,3 +135,54 @@ def test_nobody_starves(groups: list[Load]) -> None:
         for row in plan.rows:
             group.slots[row].ready_at = None
     assert not any(s.ready_at is not None for g in groups for s in g.slots)
+
+
+def test_a_stream_that_is_catching_up_waits_for_nobody() -> None:
+    group = load([1.0, None, None, None, None])
+    group.slots[0].behind = True
+    assert choose(1.0, [group]) == Plan("g", (0,), None)
+
+
+def test_batch_streams_of_two_groups_take_turns() -> None:
+    first, second = load([1.0], key="first", live=False), load([0.5], key="second", live=False)
+    plan = choose(1.0, [first, second])
+    assert isinstance(plan, Plan) and plan.key == "second"
+
+
+@given(st.floats(0, 0.05), st.floats(1e-5, 0.01), st.lists(st.integers(1, 64), min_size=5, max_size=40))
+def test_the_two_parts_of_a_cost_are_found(fixed: float, per_row: float, sizes: list[int]) -> None:
+    cost = StepCost()
+    for n in sizes:
+        cost.observe(n, fixed + n * per_row)
+    if len(set(sizes[-5:])) > 2 and max(sizes[-5:]) - min(sizes[-5:]) > 8:
+        assert abs(cost.per_row - per_row) < 1e-3 * per_row + 1e-9
+        assert abs(cost.fixed - fixed) < 1e-3 * fixed + 1e-6
+
+
+@given(st.floats(1e-3, 0.06), st.floats(1e-5, 2e-3), st.integers(2, 64))
+def test_batches_grow_until_they_keep_up(fixed: float, per_row: float, streams: int) -> None:
+    """Streams join one by one; each step takes what the true cost says. If a full batch fits, nobody falls behind."""
+    chunk = 0.16
+    if fixed + streams * per_row > STEP_BOUND * chunk * 0.8:
+        return
+    group = Load("g", chunk)
+    now, due = 0.0, []
+    worst = 0.0
+    while now < 40 * chunk + streams * 0.05:
+        if len(group.slots) < streams and now >= 0.05 * len(group.slots):
+            group.slots.append(Slot())
+            due.append(now + chunk)
+        for i, slot in enumerate(group.slots):
+            if slot.ready_at is None and due[i] <= now:
+                slot.ready_at, due[i] = due[i], due[i] + chunk
+        plan = choose(now, [group])
+        if isinstance(plan, Plan):
+            worst = max([now - (group.slots[r].ready_at or 0) for r in plan.rows]) if now > 20 * chunk else 0.0
+            seconds = fixed + (plan.dense or len(plan.rows)) * per_row
+            group.cost.observe(plan.dense or len(plan.rows), seconds)
+            now += seconds
+            for row in plan.rows:
+                group.slots[row].ready_at = None
+        else:
+            now = min(t for t in [plan, *due, now + 0.05] if t is not None and t > now)
+    assert worst < 2 * chunk

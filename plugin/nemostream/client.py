@@ -162,9 +162,16 @@ class ClientStream:
         self._arrived = asyncio.Event()
 
     def push(self, samples: Samples) -> None:
-        """Append audio, shape (N,) float32 at 16 kHz in -1..1."""
+        """Append audio, shape (N,) float32 at 16 kHz in -1..1; copied, so the buffer may be used again.
+
+        Raises:
+            AudioError: another dtype: converting would hide a scale of 32768.
+            StreamClosed: the stream is closed.
+        """
         self._check_open()
-        samples = np.ascontiguousarray(samples, dtype=np.float32)
+        if samples.dtype != np.float32:
+            raise errors.AudioError(f"push takes float32 samples in -1..1, not {samples.dtype}")
+        samples = samples.copy()
         self._client.send(Push(self.number, samples, self.at_sample))
         self.at_sample += len(samples)
 

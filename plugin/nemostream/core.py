@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from nemostream import blas, scheduler
-from nemostream.errors import AudioError, EngineFull, NemostreamError, Overrun, StreamClosed, UnknownModel
+from nemostream.errors import EngineFull, NemostreamError, Overrun, StreamClosed, UnknownModel
 from nemostream.group import Group
 from nemostream.model import Model
 from nemostream.protocol import (
@@ -43,11 +43,14 @@ from nemostream.vad import Vad
 logger = logging.getLogger("nemostream")
 
 IDLE_SECONDS = 0.4
-"""A live stream that pushed nothing for this long (mute, DTX, a vanished peer) is finalised."""
-MAX_BACKLOG = 30 * SAMPLE_RATE
-"""Audio that may wait for a live stream's steps before it is closed with Overrun."""
+"""A live stream that pushed nothing for this long (mute, DTX, a vanished peer) is finalised. One that pushes larger
+blocks has the time of two of them: the text must not depend on how audio is cut."""
+MAX_BACKLOG = {"live": 30 * SAMPLE_RATE, "batch": 3600 * SAMPLE_RATE}
+"""Audio that may wait for a stream's steps before it is closed with Overrun."""
 PEEK_FROM_MS, PEEK_EVERY = 560, 240 * SAMPLE_RATE // 1000
 """Chunks from 560 ms on are looked into every 240 ms while there is nothing better to do."""
+VAD_ROUNDS = 32
+"""Windows (32 ms) of a stream that are listened to between two steps."""
 RETRY_AFTER = 1.0
 
 Key = tuple[Hashable, int]
@@ -60,7 +63,8 @@ class _Live:
     stream: Stream
     group: Group
     slot: Slot
-    last_push: float
+    idle_at: float = 0.0
+    """When it counts as idle if no audio comes before."""
     closing: bool = False
 
 
@@ -71,7 +75,7 @@ class Core:
     Attributes:
         max_streams: rows there are, over all models and chunk sizes.
         peek: look into long chunks while idle.
-        clock: seconds, monotonic; only decides when steps start, never what they give.
+        clock: seconds, monotonic; decides when steps start and which live streams have gone idle.
     """
 
     max_streams: int = 256
@@ -82,6 +86,7 @@ class Core:
     _streams: dict[Key, _Live] = field(default_factory=dict)
     _events: dict[Hashable, list[Event]] = field(default_factory=dict)
     _vad: Vad | None = None
+    _idle_due: float | None = None
 
     def add_model(self, name: str | None, model: Model) -> None:
         """Make a loaded model known under `name` (None: the default)."""
@@ -98,27 +103,36 @@ class Core:
     # --- messages ---
 
     def handle(self, owner: Hashable, message: Message) -> None:
-        """Take one message of `owner`; the answers are in `take_events`. Messages to streams that have ended are
-        dropped, but for a Flush, whose answer somebody awaits."""
+        """Take one message of `owner`; the answers are in `take_events`. Never raises: what cannot be done ends the
+        stream it was meant for. Messages to streams that have ended are dropped, but for a Flush, whose answer somebody
+        awaits."""
         key = owner, message.stream
-        if isinstance(message, Open):
-            self._open(key, message)
-            return
         live = self._streams.get(key)
-        if live is None or live.closing:
-            if isinstance(message, Flush) and live is None:
-                text = f"stream {message.stream} is not open; open it before flush"
-                failed = Failed(message.stream, 0, 0, code=StreamClosed.__name__, message=text, retryable=False)
-                self._emit(key, [failed])
-            return
         try:
-            self._tell(key, live, message)
-        except AudioError as error:
-            self._fail(key, live, error, retryable=False)
-        else:
-            self._refresh(live)
+            if isinstance(message, Open):
+                self._open(key, message)
+            elif live is None:
+                self._miss(key, message)
+            elif not live.closing:
+                self._tell(key, live, message)
+                self._refresh(live)
+            elif message == Close(message.stream, drain=False):
+                self._end(key, live)
+        except Exception as error:
+            if not isinstance(error, NemostreamError):
+                logger.exception("a message of stream %s cannot be taken", message.stream)
+            if isinstance(message, Open):
+                self.refuse(owner, message.stream, error)
+            elif live is not None and key in self._streams:
+                self._fail(key, live, error, retryable=isinstance(error, Overrun))
 
-    def refuse(self, owner: Hashable, stream: int, error: NemostreamError) -> None:
+    def _miss(self, key: Key, message: Message) -> None:
+        if isinstance(message, Flush):
+            text = f"stream {message.stream} is not open; open it before flush"
+            failed = Failed(message.stream, 0, 0, code=StreamClosed.__name__, message=text, retryable=False)
+            self._emit(key, [failed])
+
+    def refuse(self, owner: Hashable, stream: int, error: Exception) -> None:
         """Answer an Open with Refused."""
         after = error.retry_after if isinstance(error, EngineFull) else None
         refused = Refused(stream, 0, 0, code=type(error).__name__, message=str(error), retry_after=after)
@@ -136,31 +150,28 @@ class Core:
             self._fail(key, live, error, retryable=True)
 
     def _open(self, key: Key, opened: Open) -> None:
-        owner, number = key
-        try:
-            if key in self._streams:
-                raise StreamClosed(f"stream {number} is open already; choose another number")
-            model = self.models.get(opened.model)
-            if model is None:
-                raise UnknownModel(f"model {opened.model!r} is not loaded")
-            chunk_frames = model.chunk_frames(opened.chunk_ms)
-            decoder = model.decoder_name(opened.decoder)
-            group = self._group(model, chunk_frames)
-            slot = Slot(live=opened.priority == "live")
-            generation = group.take(key, decoder, slot) if len(self._streams) < self.max_streams else None
-            if generation is None:
-                raise EngineFull(
-                    f"all {self.max_streams} streams of this engine are taken; try again later", RETRY_AFTER
-                )
-        except NemostreamError as error:
-            self.refuse(owner, number, error)
-            return
-        stream = Stream(opened, model, chunk_frames, generation)
-        self._streams[key] = _Live(stream, group, slot, self.clock())
+        if key in self._streams:
+            raise StreamClosed(f"stream {opened.stream} is open already; choose another number")
+        model = self.models.get(opened.model)
+        if model is None:
+            raise UnknownModel(f"model {opened.model!r} is not loaded")
+        language = model.language(opened.language)
+        chunk_frames = model.chunk_frames(opened.chunk_ms)
+        decoder = model.decoder_name(opened.decoder)
+        # The stream first: once the row is taken nothing may fail.
+        stream = Stream(opened, model, chunk_frames)
+        group = self._group(model, chunk_frames)
+        slot = Slot(live=opened.priority == "live")
+        generation = group.take(key, decoder, slot) if len(self._streams) < self.max_streams else None
+        if generation is None:
+            raise EngineFull(f"all {self.max_streams} streams of this engine are taken; try again later", RETRY_AFTER)
+        stream.generation = generation
+        live = self._streams[key] = _Live(stream, group, slot)
+        self._expect(live)
         started = stream.event(
             Started,
             bundle=model.bundle.hash,
-            language=opened.language or next(iter(model.bundle.info.languages), ""),
+            language=language,
             chunk_ms=chunk_frames * model.frame_ms,
             wall_time=time.time(),
         )
@@ -175,16 +186,15 @@ class Core:
     def _tell(self, key: Key, live: _Live, message: Message) -> None:
         stream = live.stream
         if isinstance(message, Push):
-            live.last_push = self.clock()
-            live.slot.expected = True
-            if stream.opened.priority == "live" and stream.backlog > MAX_BACKLOG:
-                self._fail(key, live, Overrun("more than 30 s of audio wait; push no faster than real time"), True)
-                return
+            if stream.backlog + len(message.samples) > MAX_BACKLOG[stream.opened.priority]:
+                seconds = MAX_BACKLOG[stream.opened.priority] // SAMPLE_RATE
+                raise Overrun(f"more than {seconds} s of audio wait for the engine; push no faster than it runs")
             stream.push(message.samples, message.at_sample)
+            self._expect(live, 2 * len(message.samples) / SAMPLE_RATE)
             self._emit(key, stream.usage())
         elif isinstance(message, Gap):
-            live.last_push = self.clock()
             stream.gap(message.samples)
+            self._expect(live)
         elif isinstance(message, Flush):
             stream.request("flush", message.flush_id)
         elif isinstance(message, Mute):
@@ -192,41 +202,42 @@ class Core:
             if stream.unfinalised:
                 stream.request("idle")
         elif isinstance(message, Unmute):
-            live.slot.expected = True
+            self._expect(live)
         elif isinstance(message, Update):
             stream.set_endpointing(message.endpointing)
         elif isinstance(message, Close):
             live.closing = True
             if message.drain and stream.unfinalised:
                 stream.request("end")
-            elif not (message.drain and stream.urgent):  # a flush in front of the close is still answered
+            elif not (message.drain and stream.feed.busy):  # a flush in front of the close is still answered
                 self._end(key, live)
 
     # --- steps ---
 
     def step(self) -> bool:
         """Run the next step if one is due; True if something ran (ask again at once)."""
-        now = self.clock()
-        self._listen()
-        self._finalise_idle(now)
-        plan = scheduler.choose(now, [g.load for g in self.groups.values()])
+        listened = self._listen()
+        self._finalise_idle(self.clock())
+        plan = scheduler.choose(self.clock(), self._loads())
         if isinstance(plan, scheduler.Plan):
             group = self.groups[plan.key]
             streams = [self._of_row(group, r) for r in plan.rows]
             work = [live.stream.next_work() for _, live in streams]
             self._run(group, plan.rows, plan.dense, streams, [w for w in work if w is not None])
             return True
-        return self.peek and self._peek(plan)
+        return self.peek and self._peek(plan) or listened
 
     def wake_at(self) -> float | None:
         """When `step` has something to do next, if nothing comes in before; None: never."""
-        plan = scheduler.choose(self.clock(), [g.load for g in self.groups.values()])
-        times = [live.last_push + IDLE_SECONDS for live in self._streams.values() if self._may_idle(live)]
-        if isinstance(plan, scheduler.Plan):
-            return self.clock()
-        if plan is not None:
-            times.append(plan)
+        now = self.clock()
+        plan = scheduler.choose(now, self._loads())
+        if isinstance(plan, scheduler.Plan) or any(s.stream.feed.window_ready for s in self._streams.values()):
+            return now
+        times = [t for t in (plan, self._idle_due) if t is not None]
         return min(times, default=None)
+
+    def _loads(self) -> list[scheduler.Load]:
+        return [g.load for g in self.groups.values()]
 
     def _run(
         self,
@@ -239,13 +250,13 @@ class Core:
         started = self.clock()
         with blas.one_thread():
             outcomes = group.run(rows, dense, work)
-        group.load.observe(dense or len(rows), self.clock() - started)
+        group.load.cost.observe(dense or len(rows), self.clock() - started)
         for (key, live), w, outcome in zip(streams, work, outcomes, strict=True):
             if outcome.error is not None:
                 self._fail(key, live, outcome.error, retryable=True)
                 continue
             self._emit(key, live.stream.done(w, outcome.tokens))
-            if live.closing and not live.stream.urgent:
+            if live.closing and not live.stream.feed.busy:
                 self._end(key, live)
             else:
                 live.slot.ready_at = None
@@ -253,12 +264,11 @@ class Core:
 
     def _peek(self, wake: float | None) -> bool:
         """With nothing else to do until `wake`: show what long, unfinished chunks hold so far."""
+        times = [t for t in (scheduler.step_bound(self._loads()), wake and wake - self.clock()) if t is not None]
         for group in self.groups.values():
-            if group.load.chunk_seconds * 1000 < PEEK_FROM_MS:
+            if group.load.chunk_seconds * 1000 < PEEK_FROM_MS or not times:
                 continue
-            spare = None if wake is None else wake - self.clock()
-            seconds = group.load.row_seconds
-            limit = len(group.rows) if spare is None or not seconds else int(spare / seconds)
+            limit = group.load.cost.rows_within(min(times), len(group.rows))
             found: list[tuple[int, tuple[Key, _Live], Work]] = []
             for row in range(len(group.rows)):
                 key, live = self._of_row(group, row)
@@ -270,25 +280,45 @@ class Core:
                 return True
         return False
 
-    def _listen(self) -> None:
+    def _listen(self) -> bool:
         """Voice activity for every stream that wants it, a window of all of them at a time."""
-        while listening := [s for s in self._streams.values() if s.stream.ear is not None and s.stream.ear.ready]:
+        rounds = 0
+        while rounds < VAD_ROUNDS:
+            listening = [live for live in self._streams.values() if live.stream.feed.window_ready]
+            if not listening:
+                break
+            rounds += 1
             self._vad = self._vad or Vad()
-            ears = [live.stream.ear for live in listening if live.stream.ear is not None]
-            for live, endpoint in zip(listening, self._vad.listen(ears), strict=True):
-                live.stream.judged(endpoint)
+            windows = [live.stream.feed.take_window() for live in listening]
+            ears = [live.stream.feed.ear for live in listening]
+            endpoints = self._vad.listen([e for e in ears if e is not None], windows)
+            for live, window, endpoint in zip(listening, windows, endpoints, strict=True):
+                live.stream.feed.judged(window, endpoint)
                 self._refresh(live)
+        return rounds > 0
+
+    def _expect(self, live: _Live, seconds: float = 0.0) -> None:
+        """Audio is flowing: others may wait for this stream until it has been idle for a while."""
+        live.slot.expected = True
+        live.idle_at = self.clock() + max(IDLE_SECONDS, seconds)
+        if live.slot.live and (self._idle_due is None or live.idle_at < self._idle_due):
+            self._idle_due = live.idle_at
 
     def _finalise_idle(self, now: float) -> None:
+        if self._idle_due is None or now < self._idle_due:
+            return
         for live in self._streams.values():
-            if self._may_idle(live) and now - live.last_push >= IDLE_SECONDS:
-                live.slot.expected = False
+            if not (live.slot.live and live.slot.expected) or now < live.idle_at:
+                continue
+            if live.stream.feed.busy:
+                live.idle_at = now + IDLE_SECONDS  # what was asked before comes first
+                continue
+            live.slot.expected = False
+            if live.stream.unfinalised:
                 live.stream.request("idle")
                 self._refresh(live)
-
-    @staticmethod
-    def _may_idle(live: _Live) -> bool:
-        return live.slot.live and not live.stream.urgent and live.stream.unfinalised
+        waiting = [s.idle_at for s in self._streams.values() if s.slot.live and s.slot.expected]
+        self._idle_due = min(waiting, default=None)
 
     def _of_row(self, group: Group, row: int) -> tuple[Key, _Live]:
         key: Key = group.rows.owner(row)  # type: ignore[assignment]
@@ -297,6 +327,7 @@ class Core:
     def _refresh(self, live: _Live) -> None:
         """Tell the scheduler whether the stream has a step to take, and since when."""
         live.slot.urgent = live.stream.urgent
+        live.slot.behind = live.stream.behind
         if not live.stream.ready:
             live.slot.ready_at = None
         elif live.slot.ready_at is None:
@@ -315,8 +346,7 @@ class Core:
         self._free(key)
 
     def _free(self, key: Key) -> None:
-        live = self._streams.pop(key)
-        live.group.leave(key)
+        self._streams.pop(key).group.leave(key)
 
     def _emit(self, key: Key, events: Sequence[Event]) -> None:
         if events:

@@ -74,15 +74,21 @@ class Engine:
         self._deliver: dict[int, Deliver] = {}
         self._numbers = itertools.count(1)
         self._closed = False
-        self._loading = threading.Lock()
+        self._locks: dict[str | None, threading.Lock] = {}
         self._waiting: dict[str | None, list[tuple[int, Message]]] = {}
         self._loads_for: dict[tuple[int, int], str | None] = {}
         self._thread: threading.Thread | None = None
 
     def connect(self, deliver: Deliver) -> Connection:
-        """A new owner. `deliver` gets its events on the engine's thread and must not block."""
+        """A new owner. `deliver` gets its events on the engine's thread and must not block.
+
+        Raises:
+            StreamClosed: the engine is closed.
+        """
         number = next(self._numbers)
         with self._wake:
+            if self._closed:
+                raise StreamClosed("the engine is closed; make another one")
             self._deliver[number] = deliver
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="nemostream-engine", daemon=True)
@@ -95,11 +101,13 @@ class Engine:
         Raises:
             UnknownModel, BundleError, CheckpointError: it cannot be had.
         """
-        with self._loading:
+        with self._wake:
+            lock = self._locks.setdefault(model, threading.Lock())
+        with lock:
             if model in self._core.models:
                 return
             path = catalog.resolve(model or self.config.model)
-            loaded = next((m for m in self._core.models.values() if m.bundle.path == path), None)
+            loaded = next((m for m in list(self._core.models.values()) if m.bundle.path == path), None)
             loaded = loaded or Model.load(path, self.config.precision, self.config.threads)
             # A dict's assignment is atomic: the engine's thread sees the model whole or not at all.
             self._core.add_model(model, loaded)
@@ -113,6 +121,10 @@ class Engine:
             self._thread.join()
 
     @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
     def open_streams(self) -> int:
         """Streams that hold a row now."""
         return len(self._core)
@@ -124,33 +136,50 @@ class Engine:
 
     def _post(self, items: Sequence[tuple[int, Message | None] | Callable[[], None]]) -> None:
         with self._wake:
+            if self._closed:
+                return  # its streams have been told, or are being told
             self._mail.extend(items)
             self._wake.notify()
 
     # --- on the engine's thread ---
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                while not self._mail and not self._closed:
-                    wake_at = self._core.wake_at()
-                    seconds = None if wake_at is None else max(0.0, wake_at - self._core.clock())
-                    if seconds == 0.0 or not self._wake.wait(seconds):
-                        break
-                if self._closed:
-                    break
-                mail, self._mail = self._mail, deque()
-            try:
-                for item in mail:
+        while (mail := self._next_mail()) is not None:
+            for item in mail:
+                try:
                     self._take(item)
+                except Exception:
+                    logger.exception("a message cannot be taken; it is dropped")
+            try:
                 self._core.step()
             except Exception as error:
                 # A defect of ours: no owner may be left waiting for an answer that never comes.
                 logger.exception("the engine failed; its streams are closed")
                 self._core.fail_all(error)
             self._hand_out()
-        # Nobody may be left waiting for events that will never come.
-        self._core.fail_all(StreamClosed("the engine was closed"))
+        self._say_goodbye()
+
+    def _next_mail(self) -> deque[tuple[int, Message | None] | Callable[[], None]] | None:
+        """What came in, once there is something or a step is due; None: the engine is closed."""
+        wake_at = self._core.wake_at()
+        with self._wake:
+            if not self._mail and not self._closed:
+                seconds = None if wake_at is None else max(0.0, wake_at - self._core.clock())
+                self._wake.wait(seconds)
+            if self._closed:
+                return None
+            mail, self._mail = self._mail, deque()
+            return mail
+
+    def _say_goodbye(self) -> None:
+        """Nobody may be left waiting for events that will never come: neither streams, nor those about to open."""
+        closed = StreamClosed("the engine was closed")
+        self._core.fail_all(closed)
+        unanswered = [item for item in self._mail if isinstance(item, tuple)]
+        for number, message in [*unanswered, *(w for waiting in self._waiting.values() for w in waiting)]:
+            if isinstance(message, Open):
+                self._core.refuse(number, message.stream, closed)
+        self._mail.clear()
         self._hand_out()
 
     def _take(self, item: tuple[int, Message | None] | Callable[[], None]) -> None:
@@ -192,14 +221,15 @@ class Engine:
             failure = NemostreamError(f"loading {model or 'the default model'} failed: {error}")
 
         def loaded() -> None:
-            for number, message in self._waiting.pop(model):
+            waiting = self._waiting.pop(model)
+            self._loads_for = {k: m for k, m in self._loads_for.items() if m != model}
+            for number, message in waiting:
                 if number not in self._deliver:
                     continue
-                self._loads_for.pop((number, message.stream), None)
-                if failure is None:
-                    self._core.handle(number, message)
-                elif isinstance(message, Open):
+                if failure is not None and isinstance(message, Open) and message.model == model:
                     self._core.refuse(number, message.stream, failure)
+                else:
+                    self._take((number, message))
 
         self._post([loaded])
 

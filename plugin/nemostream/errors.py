@@ -23,6 +23,10 @@ class UnsupportedChunk(NemostreamError):
     """The bundle does not offer that chunk size."""
 
 
+class UnsupportedLanguage(NemostreamError):
+    """The model does not speak that language."""
+
+
 class AudioError(NemostreamError):
     """Audio that cannot be used: not a sound file, wrong shape or dtype, NaN or infinite samples."""
 

@@ -22,7 +22,6 @@ class Counters:
     """What a group has done, for tests and metrics."""
 
     steps: int = 0
-    rows: int = 0
     retries: int = 0
 
 
@@ -50,12 +49,12 @@ class Group:
 
     def take(self, owner: Hashable, decoder: str, slot: Slot) -> int | None:
         """A fresh row for `owner`; returns its generation, or None when every row is taken."""
+        if decoder not in self._decoders:
+            self._decoders[decoder] = self.model.decoder(decoder, self.rows.capacity)
         taken = self.rows.take(owner)
         if taken is None:
             return None
         row, generation = taken
-        if decoder not in self._decoders:
-            self._decoders[decoder] = self.model.decoder(decoder, self.rows.capacity)
         self._encoder.reset(row)
         self._decoders[decoder].reset(row)
         self._decoder_of.append(decoder)
@@ -104,7 +103,6 @@ class Group:
             positions = index
             encoded = self._encoder.step(dense, mel)
         self.counters.steps += 1
-        self.counters.rows += len(rows)
         return self._keep(index, positions, encoded, work)
 
     def _keep(self, rows: Indices, positions: Indices, encoded: Floats, work: Sequence[Work]) -> list[Outcome]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemostream.encoders import EncoderBackend
-from nemostream.errors import BundleError, UnsupportedChunk
+from nemostream.errors import BundleError, UnsupportedChunk, UnsupportedLanguage
 from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
 from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle, load_bundle
@@ -68,6 +68,19 @@ class Model:
     @property
     def frame_ms(self) -> int:
         return self.frame_samples // 16
+
+    def language(self, wanted: str | None) -> str:
+        """The language of a stream; None gives the bundle's first. Regions do not matter: en-US is en.
+
+        Raises:
+            UnsupportedLanguage: the model does not speak it.
+        """
+        spoken = self.bundle.info.languages
+        if wanted is None or not spoken:
+            return wanted or next(iter(spoken), "")
+        if wanted.partition("-")[0].lower() not in {code.partition("-")[0].lower() for code in spoken}:
+            raise UnsupportedLanguage(f"{self.bundle.info.name} speaks {', '.join(spoken)}, not {wanted}")
+        return wanted
 
     def chunk_frames(self, chunk_ms: int | None) -> int:
         """Encoder frames of a chunk; None gives the bundle's default.

@@ -29,6 +29,11 @@ class Endpointing:
     blank_ms: int | None = 400
     vad_ms: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (("blank_ms", self.blank_ms), ("vad_ms", self.vad_ms)):
+            if value is not None and (not isinstance(value, int) or value <= 0):
+                raise ValueError(f"{name} is a time in ms above 0, or None for off; not {value!r}")
+
 
 NO_ENDPOINT = Endpointing(blank_ms=None)
 """Only requests (flush, mute, close) end a segment."""
@@ -137,7 +142,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """The stream has a row. `wall_time`: seconds since the epoch at sample 0; `chunk_ms` as it was chosen."""
+    """The stream has a row. `wall_time`: seconds since the epoch when it was opened; `chunk_ms` as it was chosen."""
 
     bundle: str
     language: str

@@ -12,34 +12,39 @@ LINGER_SECONDS = 60.0
 _lock = threading.Lock()
 _engines: dict[EngineConfig, Engine] = {}
 _users: dict[EngineConfig, int] = {}
+_changes: dict[EngineConfig, int] = {}
 
 
 def acquire(config: EngineConfig | None = None) -> Engine:
     """The engine for that config, made on first use. Give it back with `release`."""
     config = config or EngineConfig()
     with _lock:
-        if config not in _engines:
+        if config not in _engines or _engines[config].closed:
             _engines[config] = Engine(config)
+            _users[config] = 0
         _users[config] = _users.get(config, 0) + 1
         return _engines[config]
 
 
 def release(engine: Engine, linger: float = LINGER_SECONDS) -> None:
-    """One user less; `linger` seconds after the last one the engine stops, unless somebody came."""
+    """One user less; `linger` seconds after the last one the engine stops, unless somebody came meanwhile."""
     with _lock:
         if _engines.get(engine.config) is not engine:
             return
         _users[engine.config] -= 1
+        _changes[engine.config] = change = _changes.get(engine.config, 0) + 1
         if _users[engine.config]:
             return
-    timer = threading.Timer(linger, _stop_if_unused, (engine,))
+    timer = threading.Timer(linger, _stop_if_unused, (engine, change))
     timer.daemon = True
     timer.start()
 
 
-def _stop_if_unused(engine: Engine) -> None:
+def _stop_if_unused(engine: Engine, change: int) -> None:
+    """`change`: the count at the release that set the timer; a later one has a timer of its own."""
     with _lock:
-        if _engines.get(engine.config) is not engine or _users[engine.config]:
+        config = engine.config
+        if _engines.get(config) is not engine or _users[config] or _changes[config] != change:
             return
-        del _users[engine.config], _engines[engine.config]
+        del _users[config], _engines[config], _changes[config]
     engine.close()

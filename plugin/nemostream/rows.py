@@ -31,9 +31,6 @@ class Rows(Generic[Owner]):
     def __len__(self) -> int:
         return len(self._owners)
 
-    def __contains__(self, owner: object) -> bool:
-        return owner in self._row
-
     def take(self, owner: Owner) -> tuple[int, int] | None:
         """A row for a new owner and the generation of that lease, or None if every row is taken."""
         assert owner not in self._row, "an owner has one row"

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+from nemostream.cost import StepCost
+
 NO_WAIT_BELOW = 4
 """Groups smaller than this never wait for company."""
 WAIT = 0.25
@@ -30,6 +32,8 @@ class Slot:
     """When its next chunk became complete (seconds, the engine's clock); None while it is not."""
     urgent: bool = False
     """A flush is waiting: no waiting for company."""
+    behind: bool = False
+    """More chunks wait behind this one: catching up waits for nobody either."""
     live: bool = True
     expected: bool = True
     """Audio is flowing, so others may wait for it; False when muted or silent for a while."""
@@ -42,13 +46,7 @@ class Load:
     key: Hashable
     chunk_seconds: float
     slots: list[Slot] = field(default_factory=list)
-    row_seconds: float | None = None
-    """Smoothed cost of a row in a step; None before the first."""
-
-    def observe(self, rows: int, seconds: float) -> None:
-        """Note what a step of that many rows took."""
-        cost = seconds / rows
-        self.row_seconds = cost if self.row_seconds is None else 0.8 * self.row_seconds + 0.2 * cost
+    cost: StepCost = field(default_factory=StepCost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +75,26 @@ def choose(now: float, groups: Sequence[Load]) -> Plan | float | None:
         else:
             wake = start if wake is None else min(wake, start)
     if best is not None:
-        return _plan(best[1], _bound(groups))
-    for group in groups:
-        if any(s.ready_at is not None for s in group.slots if not s.live):
-            return _plan(group, _bound(groups))
+        return _plan(best[1], step_bound(groups))
+    waiting = [
+        (_ready_at(s), i) for i, g in enumerate(groups) for s in g.slots if not s.live and s.ready_at is not None
+    ]
+    if waiting:
+        return _plan(groups[min(waiting)[1]], step_bound(groups))
     return wake
+
+
+def step_bound(groups: Sequence[Load]) -> float | None:
+    """Seconds that a step may take; None when nobody is live."""
+    chunks = [g.chunk_seconds for g in groups if any(s.live for s in g.slots)]
+    return STEP_BOUND * min(chunks) if chunks else None
 
 
 def _start(group: Load, ready: list[Slot]) -> float:
     """When a step for these ready live rows may start."""
     oldest = min(_ready_at(s) for s in ready)
     expected = sum(1 for s in group.slots if s.live and s.expected)
-    if len(group.slots) < NO_WAIT_BELOW or len(ready) >= expected or any(s.urgent for s in ready):
+    if len(group.slots) < NO_WAIT_BELOW or len(ready) >= expected or any(s.urgent or s.behind for s in ready):
         return oldest
     wait = WAIT if len(group.slots) < CROWD else CROWD_WAIT
     return oldest + wait * group.chunk_seconds
@@ -104,19 +110,11 @@ def _ready_at(slot: Slot) -> float:
     return slot.ready_at
 
 
-def _bound(groups: Sequence[Load]) -> float | None:
-    """Seconds that a step may take; None when nobody is live."""
-    chunks = [g.chunk_seconds for g in groups if any(s.live for s in g.slots)]
-    return STEP_BOUND * min(chunks) if chunks else None
-
-
 def _plan(group: Load, bound: float | None) -> Plan:
     ready = [r for r, s in enumerate(group.slots) if s.ready_at is not None]
     ready.sort(key=lambda r: (not group.slots[r].live, not group.slots[r].urgent, _ready_at(group.slots[r])))
-    limit = len(group.slots)
-    if bound is not None and group.row_seconds:
-        limit = max(1, int(bound / group.row_seconds))
-    rows = sorted(ready[:limit])
     total = len(group.slots)
+    limit = total if bound is None else group.cost.rows_within(bound, total)
+    rows = sorted(ready[:limit])
     dense = total if 2 * len(rows) > total and total <= limit else None
     return Plan(group.key, tuple(rows), dense)

@@ -1,16 +1,13 @@
-"""One stream: samples in, chunks for the encoder out; tokens in, events out. No model runs here.
+"""One stream: what it asks of the encoder next, and what the answers mean. No model runs here.
 
-    stream.push(samples); stream.flush(7)
-    while (work := stream.next_work()) is not None:     # the engine runs many streams' work as one batch
-        events += stream.done(work, tokens)
-
-A request (flush, gap, mute, close) holds back the audio behind it until the request is answered: first the complete
-chunks before it run, then its uncommitted steps over the pending frames and silence.
+stream.push(samples); stream.request("flush", 7)
+while (work := stream.next_work()) is not None:     # the engine runs many streams' work as one batch
+    events += stream.done(work, tokens)
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,8 +15,8 @@ import numpy as np
 
 from nemostream.encoders import Floats
 from nemostream.errors import AudioError
+from nemostream.feed import GAP_FINALISES, Feed, Request
 from nemostream.greedy import Token
-from nemostream.mel import MelStream
 from nemostream.model import Model
 from nemostream.protocol import (
     SAMPLE_RATE,
@@ -32,34 +29,19 @@ from nemostream.protocol import (
     Preflight,
     Samples,
     Usage,
-    Word,
 )
 from nemostream.reconcile import Reconciler
 from nemostream.transcript import Segment, Timeline, text_of
-from nemostream.vad import WINDOW, Ear
+from nemostream.vad import Ear
 
-FRONT_FRAMES = 7
-"""Mel frames before the stream in its first chunk: chunk k takes frames [8Tk - 7, 8Tk + 8T - 8]."""
-GAP_FINALISES = SAMPLE_RATE * 400 // 1000
-"""A gap this long (400 ms) finalises what is pending; a shorter one is filled with silence."""
 PREFLIGHT_FRAMES = 2
 """Blank frames (160 ms) behind unchanged text after which it is called stable."""
 SEGMENT_SECONDS = 15
-"""A longer segment is closed at the next word boundary."""
+"""A longer segment is closed at the next word; one of twice the length, in a script without spaces, anywhere."""
 USAGE_SAMPLES = 5 * SAMPLE_RATE
 """Audio between two Usage events."""
 
 E = TypeVar("E", bound=Event)
-
-
-@dataclass(slots=True)
-class Request:
-    """Something that ends the segment: a flush with an id, or a reason of the engine's own."""
-
-    reason: FinalReason
-    flush_id: int | None = None
-    gap: int = 0
-    """Samples by which the clock jumps once the request is answered."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,10 +51,10 @@ class Work:
     Attributes:
         mel: (8T, n_mels) frames of the chunk.
         frames: encoder frames of it to decode.
-        peek: nothing is kept at all: only interim text comes of it.
+        committed: the step belongs to the stream's true course.
         save: before this step the row's small state is to be saved (the first uncommitted step).
         restore: after this step the row is to be put back to what was saved (the last uncommitted step).
-        committed: the step belongs to the stream's true course.
+        peek: nothing is kept at all: only interim text comes of it.
     """
 
     mel: Floats
@@ -85,32 +67,25 @@ class Work:
 
 @dataclass(slots=True, eq=False)
 class _Trial:
-    """The uncommitted steps of a request under way."""
+    """The uncommitted steps of a request under way: `mel` for `steps` chunks, of which `frames` are decoded."""
 
     mel: Floats
     steps: int
     frames: int
+    tokens: list[Token]
     done: int = 0
 
 
 class Stream:
     """The state of one stream beside its row."""
 
-    def __init__(self, opened: Open, model: Model, chunk_frames: int, generation: int) -> None:
+    def __init__(self, opened: Open, model: Model, chunk_frames: int) -> None:
         self.opened = opened
-        self.generation = generation
+        self.generation = 0
         self.chunk_frames = chunk_frames
-        self.ended = False
+        self.feed = Feed(model.mel, chunk_frames)
         self._model = model
-        self._mel = MelStream(model.mel)
-        self._frames: Floats = np.zeros((FRONT_FRAMES, model.mel.n_mels), np.float32)
-        self.ear: Ear | None = None
-        self._unjudged: Samples = np.zeros(0, np.float32)
-        self._inbox: deque[Samples | Request] = deque()
-        self._request: Request | None = None
         self._trial: _Trial | None = None
-        self._trial_tokens: list[Token] = []
-        self._heard = 0
         self._chunks = 0
         self._finalised = 0
         self._timeline = Timeline(model.frame_samples, model.delay_samples)
@@ -118,6 +93,7 @@ class Stream:
         self._reconciler = Reconciler(model.vocabulary)
         self._shown = ""
         self._stable = ""
+        self._peeking = False
         self._peeked = 0
         self._pushed = 0
         self._unreported = 0
@@ -127,19 +103,15 @@ class Stream:
 
     # --- what the owner sends ---
 
-    @property
-    def next_sample(self) -> int:
-        """Clock time of the next sample to be pushed."""
-        return self._pushed
-
     def push(self, samples: Samples, at_sample: int | None = None) -> None:
         """Take audio. What comes again (`at_sample` behind the clock) is dropped, what is missing becomes a gap.
 
         Raises:
             AudioError: not a float32 vector, or not all samples are finite; nothing was taken.
         """
-        if samples.dtype != np.float32 or samples.ndim != 1:
-            raise AudioError(f"push takes float32 mono samples, shape (n,), not {samples.dtype} {samples.shape}")
+        if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
+            found = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
+            raise AudioError(f"push takes a float32 array of mono samples, shape (n,), not {found}")
         if not np.isfinite(samples).all():
             raise AudioError("the audio holds NaN or infinite samples; send finite values in -1..1")
         if at_sample is not None and at_sample > self._pushed:
@@ -148,37 +120,30 @@ class Stream:
             samples = samples[self._pushed - at_sample :]
         self._pushed += len(samples)
         self._unreported += len(samples)
-        if self.ear is not None:
-            # The detector goes first, so that an endpoint falls on the same sample however the audio was cut.
-            self.ear.hear(samples)
-            self._unjudged = np.concatenate([self._unjudged, samples])
-            return
-        self._inbox.append(samples)
-        self._drain_inbox()
-
-    def judged(self, endpoint: bool) -> None:
-        """The detector has heard one more window, and an endpoint or not."""
-        self._release(WINDOW)
-        if endpoint:
-            # Behind this window, not behind the audio that is still unjudged, as `request` would put it.
-            self._inbox.append(Request("endpoint"))
-            self._drain_inbox()
+        self.feed.push(samples)
 
     def gap(self, samples: int) -> None:
-        """Time without audio: filled with silence if short, else what is pending is finalised."""
-        self._release(len(self._unjudged))
+        """Time without audio: filled with silence if short, else what is pending is finalised.
+
+        Raises:
+            AudioError: less than no time.
+        """
+        if samples < 0:
+            raise AudioError(f"a gap lasts 0 samples or more, not {samples}")
         self._pushed += samples
         if samples < GAP_FINALISES:
-            self._inbox.append(np.zeros(samples, np.float32))
+            self.feed.push(np.zeros(samples, np.float32))
+            return
+        if self.feed.ear is not None:
+            self.feed.ear = Ear(self.feed.ear.silence_samples)
+        if self.unfinalised or self.feed.busy:
+            self.feed.request(Request("gap", gap=samples))
         else:
-            self._inbox.append(Request("gap", gap=samples))
-        self._drain_inbox()
+            self._timeline.shift(self._frame_now, samples)
 
     def request(self, reason: FinalReason, flush_id: int | None = None) -> None:
         """Finalise what was pushed so far. A request with a `flush_id` is always answered, any other only by text."""
-        self._release(len(self._unjudged))
-        self._inbox.append(Request(reason, flush_id))
-        self._drain_inbox()
+        self.feed.request(Request(reason, flush_id))
 
     def set_endpointing(self, endpointing: Endpointing) -> None:
         """Change when a segment ends by itself, from the next frame on."""
@@ -186,49 +151,52 @@ class Stream:
         frame_ms = self._model.frame_samples * 1000 // SAMPLE_RATE
         self._blank_frames = None if ms is None else max(1, -(-ms // frame_ms))
         if endpointing.vad_ms is None:
-            self.ear = None
-            self._release(len(self._unjudged))
-        elif self.ear is None:
-            self.ear = Ear(endpointing.vad_ms * SAMPLE_RATE // 1000)
+            self.feed.ear = None
+            self.feed.release()
+        elif self.feed.ear is None:
+            self.feed.ear = Ear(endpointing.vad_ms * SAMPLE_RATE // 1000)
         else:
-            self.ear.silence_samples = endpointing.vad_ms * SAMPLE_RATE // 1000
+            self.feed.ear.silence_samples = endpointing.vad_ms * SAMPLE_RATE // 1000
 
     # --- what the engine asks ---
 
     @property
-    def urgent(self) -> bool:
-        """Somebody waits for an answer that needs no more audio."""
-        return self._request is not None
-
-    @property
     def ready(self) -> bool:
         """`next_work` has something."""
-        return self.urgent or len(self._frames) >= 8 * self.chunk_frames
+        return self.feed.open_request is not None or self.feed.chunk() is not None
+
+    @property
+    def urgent(self) -> bool:
+        """Somebody waits for an answer that needs no more audio."""
+        return self.feed.asked
+
+    @property
+    def behind(self) -> bool:
+        """More than a whole chunk waits beside the next one: the stream is catching up."""
+        return self.feed.waiting > self.chunk_frames * self._model.frame_samples
 
     @property
     def unfinalised(self) -> bool:
         """Audio has come since the last request was answered."""
-        return bool(self._inbox) or bool(len(self._unjudged)) or self._heard > self._finalised
+        return self.feed.waiting > 0 or self.feed.heard > self._finalised
 
     @property
     def backlog(self) -> int:
         """Samples taken that no step has seen yet."""
-        waiting = sum(len(x) for x in self._inbox if isinstance(x, np.ndarray))
-        return waiting + len(self._unjudged) + max(0, self._heard - self._consumed)
+        return self.feed.waiting + max(0, self.feed.heard - self._consumed)
 
     def next_work(self) -> Work | None:
         """The next step this stream can take, or None: more audio is needed."""
-        width = 8 * self.chunk_frames
-        if len(self._frames) >= width:
-            return Work(self._frames[:width], self.chunk_frames)
-        if self._request is None:
+        chunk = self.feed.chunk()
+        if chunk is not None:
+            return Work(chunk, self.chunk_frames)
+        if self.feed.open_request is None:
             return None
         trial = self._trial = self._trial or self._begin_trial()
-        step = trial.done
-        frames = min(self.chunk_frames, trial.frames - step * self.chunk_frames)
+        step, width = trial.done, 8 * self.chunk_frames
         return Work(
             trial.mel[step * width : (step + 1) * width],
-            frames,
+            min(self.chunk_frames, trial.frames - step * self.chunk_frames),
             committed=False,
             save=step == 0,
             restore=step == trial.steps - 1,
@@ -237,29 +205,27 @@ class Stream:
     def peek_work(self, every: int) -> Work | None:
         """A look at the chunk that is still filling, when `every` samples have come since the last look."""
         due = max(self._peeked, self._consumed) + every
-        if self._request is not None or self._heard < due or self._heard <= self._finalised:
+        if self.ready or self.feed.heard < due or self.feed.heard <= self._finalised:
             return None
-        width = 8 * self.chunk_frames
-        if len(self._frames) >= width:
-            return None
-        self._peeked = self._heard
-        mel = np.concatenate([self._frames, self._silence(width - len(self._frames))])
-        frames = (self._heard - self._consumed) // self._model.frame_samples
-        return Work(mel, frames, committed=False, save=True, restore=True, peek=True)
+        self._peeked = self.feed.heard
+        frames = (self.feed.heard - self._consumed) // self._model.frame_samples
+        return Work(self.feed.padded(1), frames, committed=False, save=True, restore=True, peek=True)
 
-    def done(self, work: Work, tokens: list[Token]) -> list[Event]:
+    def done(self, work: Work, tokens: Sequence[Token]) -> list[Event]:
         """Take the tokens of a step (frames counted from its chunk's start); the events that follow from them."""
         first = self._chunks * self.chunk_frames
+        if self._trial is not None and not work.committed:
+            first += self._trial.done * self.chunk_frames
+        placed = [t._replace(frame=first + t.frame) for t in tokens]
         if work.peek:
-            seen = [t._replace(frame=first + t.frame) for t in tokens]
-            return self._show(self._reconciler.fork().filter(seen))
+            self._peeking = True
+            return self._show(self._reconciler.fork().sort(placed).new)
         if work.committed:
-            return self._commit([t._replace(frame=first + t.frame) for t in tokens])
+            return self._commit(placed)
         assert self._trial is not None
-        first += self._trial.done * self.chunk_frames
-        self._trial_tokens += [t._replace(frame=first + t.frame) for t in tokens]
+        self._trial.tokens += placed
         self._trial.done += 1
-        return self._answer() if work.restore else []
+        return self._answer(self._trial) if work.restore else []
 
     def usage(self, at_least: int = USAGE_SAMPLES) -> list[Event]:
         """The audio accepted since the last Usage, if it is worth one."""
@@ -280,52 +246,34 @@ class Stream:
         """Samples up to the nominal end of the committed chunks (they need 67.5 ms less than that)."""
         return self._chunks * self.chunk_frames * self._model.frame_samples
 
-    def _release(self, samples: int) -> None:
-        """Let audio that the detector held back go on to the model."""
-        released, self._unjudged = self._unjudged[:samples], self._unjudged[samples:]
-        if len(released):
-            self._inbox.append(released)
-            self._drain_inbox()
-
-    def _drain_inbox(self) -> None:
-        while self._inbox and self._request is None:
-            item = self._inbox.popleft()
-            if isinstance(item, Request):
-                self._request = item
-                self._trial_tokens = []
-            else:
-                self._heard += len(item)
-                self._frames = np.concatenate([self._frames, self._mel.push(item)])
+    @property
+    def _frame_now(self) -> int:
+        """The first encoder frame that begins behind what was heard."""
+        return -(-self.feed.heard // self._model.frame_samples)
 
     def _begin_trial(self) -> _Trial:
         """ceil((pending + P) / chunk) steps: what is pending and P of silence behind it."""
-        end = self._heard + self._model.flush_samples
-        chunk = self.chunk_frames * self._model.frame_samples
-        steps = -(-(end - self._consumed) // chunk)
-        missing = steps * 8 * self.chunk_frames - len(self._frames)
-        mel = np.concatenate([self._frames, self._silence(missing)])
+        end = self.feed.heard + self._model.flush_samples
+        steps = -(-(end - self._consumed) // (self.chunk_frames * self._model.frame_samples))
         frames = -(-end // self._model.frame_samples) - self._chunks * self.chunk_frames
-        return _Trial(mel, steps, frames)
+        return _Trial(self.feed.padded(steps), steps, frames, [])
 
-    def _silence(self, frames: int) -> Floats:
-        """The next mel frames if only silence followed."""
-        hop, window = self._model.mel.hop, len(self._model.mel.window)
-        return self._mel.fork().push(np.zeros(frames * hop + window, np.float32))[:frames]
-
-    def _commit(self, tokens: list[Token]) -> list[Event]:
-        self._frames = self._frames[8 * self.chunk_frames :]
+    def _commit(self, tokens: Sequence[Token]) -> list[Event]:
+        self.feed.take_chunk()
         self._chunks += 1
         events: list[Event] = []
         for token in tokens:
             events += self._close_if_quiet(token.frame)
-            for new in self._reconciler.filter([token]):
+            for new in self._reconciler.sort([token]).new:
                 events += self._close_if_long(new)
                 self._segment.tokens.append(new)
         end = self._chunks * self.chunk_frames
         events += self._close_if_quiet(end)
-        events += self._show([])
-        tokens = self._segment.tokens
-        if tokens and end - tokens[-1].frame > PREFLIGHT_FRAMES and self._shown not in ("", self._stable):
+        if tokens or self._peeking:
+            self._peeking = False
+            events += self._show([])
+        current = self._segment.tokens
+        if current and end - current[-1].frame > PREFLIGHT_FRAMES and self._shown not in ("", self._stable):
             self._stable = self._shown
             events.append(self.event(Preflight, text=self._shown, words=self._segment.words()))
         return events
@@ -343,50 +291,49 @@ class Stream:
         limit = SEGMENT_SECONDS * SAMPLE_RATE // self._model.frame_samples
         if not tokens or token.frame - tokens[0].frame < limit:
             return []
-        return self._close("limit") if self._model.vocabulary.starts_word(token, tokens[-1].frame) else []
+        starts = self._model.vocabulary.starts_word(token, tokens[-1].frame)
+        return self._close("limit") if starts or token.frame - tokens[0].frame >= 2 * limit else []
 
-    def _answer(self) -> list[Event]:
+    def _answer(self, trial: _Trial) -> list[Event]:
         """All uncommitted steps of the request have run: give what they found."""
-        request, raw = self._request, self._trial_tokens
+        request = self.feed.open_request
         assert request is not None
-        new = self._reconciler.fork().filter(raw)
-        samples, frame = self._model.frame_samples, -(-self._heard // self._model.frame_samples)
-        silence_end = -(-(self._heard + self._model.flush_samples) // samples)
-        spoken_until = frame + -(-self._model.delay_samples // samples)
-        self._reconciler = self._reconciler.after_flush(raw, spoken_until, silence_end)
-        events = self._close(request.reason, request.flush_id, new)
+        sorted_ = self._reconciler.fork().sort(trial.tokens)
+        until = -(-(self.feed.heard + self._model.flush_samples) // self._model.frame_samples)
+        self._reconciler = self._reconciler.after_flush(sorted_.given, trial.tokens, until)
+        events = self._close(request.reason, request.flush_id, sorted_.new)
         if request.gap:
-            self._timeline.shift(frame, request.gap)
-        self._finalised = self._heard
-        self._request = self._trial = None
-        self._trial_tokens = []
-        self._drain_inbox()
+            self._timeline.shift(self._frame_now, request.gap)
+        self._finalised = self.feed.heard
+        self._trial = None
+        self._peeking = False
+        self.feed.answered()
         return events
 
-    def _close(self, reason: FinalReason, flush_id: int | None = None, more: list[Token] | None = None) -> list[Event]:
-        words = self._segment.words(more or [])
-        self._segment.tokens.clear()
+    def _close(self, reason: FinalReason, flush_id: int | None = None, more: Sequence[Token] = ()) -> list[Event]:
+        """The Final of the segment; none if it is empty, nobody asked, and nothing shown must be taken back."""
+        words = self._segment.words(more)
+        self._segment.close(words)
         retracted = bool(self._shown) and not words
         self._shown = self._stable = ""
         if not words and flush_id is None and not retracted:
             return []
-        here = self._heard + self._timeline.offset(self._heard // self._model.frame_samples)
+        here = self.feed.heard + self._timeline.total
         start, end = (words[0].start_sample, words[-1].end_sample) if words else (here, here)
-        return [
-            self.event(
-                Final,
-                text=text_of(words),
-                words=words,
-                start_sample=start,
-                end_sample=end,
-                reason=reason,
-                flush_id=flush_id,
-            )
-        ]
+        final = self.event(
+            Final,
+            text=text_of(words),
+            words=words,
+            start_sample=start,
+            end_sample=end,
+            reason=reason,
+            flush_id=flush_id,
+        )
+        return [final]
 
-    def _show(self, more: list[Token]) -> list[Event]:
+    def _show(self, more: Sequence[Token]) -> list[Event]:
         """An Interim if the text of the segment changed."""
-        words: tuple[Word, ...] = self._segment.words(more)
+        words = self._segment.words(more)
         text = text_of(words)
         if text == self._shown:
             return []

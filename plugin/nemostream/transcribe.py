@@ -9,10 +9,9 @@ from typing import Any, BinaryIO, Literal, TextIO, cast
 import msgspec
 import numpy as np
 
-from nemostream import subtitles
+from nemostream import errors, subtitles
 from nemostream.audio import read_audio
 from nemostream.core import Core
-from nemostream.errors import NemostreamError
 from nemostream.model import Model
 from nemostream.models import catalog
 from nemostream.protocol import SAMPLE_RATE, Close, Event, Failed, Final, Interim, Open, Push, Refused, Word
@@ -107,4 +106,4 @@ def _step(core: Core) -> list[Event]:
 def _check(events: Sequence[Event]) -> None:
     for event in events:
         if isinstance(event, Failed | Refused):
-            raise NemostreamError(event.message)
+            raise getattr(errors, event.code, errors.NemostreamError)(event.message)

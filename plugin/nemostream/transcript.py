@@ -40,20 +40,31 @@ class Timeline:
     Attributes:
         frame_samples: samples per encoder frame.
         delay_samples: how long after a sound the model emits its token, measured per model.
-        shifts: (frame, samples): from that frame on, time runs ahead by so many samples of gaps.
+        shifts: (frame, samples): from that frame on, time runs ahead by so many samples of gaps; the newest two.
+        before: the samples of gaps before those.
     """
 
     frame_samples: int
     delay_samples: int
     shifts: list[tuple[int, int]] = field(default_factory=list)
+    before: int = 0
+
+    @property
+    def total(self) -> int:
+        """Samples of gaps so far."""
+        return self.shifts[-1][1] if self.shifts else self.before
 
     def shift(self, frame: int, samples: int) -> None:
         """From `frame` on the clock is `samples` further ahead than it was."""
-        self.shifts.append((frame, samples + (self.shifts[-1][1] if self.shifts else 0)))
+        self.shifts.append((frame, samples + self.total))
+        # Tokens of the chunk under way may still lie before the newest gap, none before the one before.
+        for _, total in self.shifts[:-2]:
+            self.before = total
+        del self.shifts[:-2]
 
     def offset(self, frame: int) -> int:
         """Samples of gaps before that frame."""
-        return next((n for start, n in reversed(self.shifts) if frame >= start), 0)
+        return next((n for start, n in reversed(self.shifts) if frame >= start), self.before)
 
     def span(self, first: int, last: int) -> tuple[int, int]:
         """Start and end sample of a word whose tokens came at frames `first` to `last`."""
@@ -64,17 +75,33 @@ class Timeline:
 
 @dataclass(slots=True)
 class Segment:
-    """The tokens that the next Final will give, in order."""
+    """The tokens that the next Final will give, in order.
+
+    Attributes:
+        given_until: end of the last Final's last word; no word of a later one begins before it.
+    """
 
     vocabulary: Vocabulary
     timeline: Timeline
     tokens: list[Token] = field(default_factory=list)
+    given_until: int = 0
 
     def words(self, more: Sequence[Token] = ()) -> tuple[Word, ...]:
         """The words of the segment, with the tokens `more` behind it."""
-        groups = self._groups([*self.tokens, *more])
-        # A bare word mark that no letter followed is no word.
-        return tuple(self._word(g) for g in groups if any(self.vocabulary.surface(t) for t in g))
+        words: list[Word] = []
+        floor = self.given_until
+        for group in self._groups([*self.tokens, *more]):
+            # A bare word mark that no letter followed is no word.
+            if any(self.vocabulary.surface(t) for t in group):
+                words.append(self._word(group, floor))
+                floor = words[-1].end_sample
+        return tuple(words)
+
+    def close(self, words: Sequence[Word]) -> None:
+        """These words were given as a Final."""
+        self.tokens.clear()
+        if words:
+            self.given_until = words[-1].end_sample
 
     def _groups(self, tokens: Sequence[Token]) -> list[list[Token]]:
         groups: list[list[Token]] = []
@@ -86,8 +113,11 @@ class Segment:
             last_frame = token.frame
         return groups
 
-    def _word(self, tokens: list[Token]) -> Word:
+    def _word(self, tokens: list[Token], floor: int) -> Word:
         start, end = self.timeline.span(tokens[0].frame, tokens[-1].frame)
+        # A token that came a frame late must not make words overlap.
+        start = max(start, floor)
+        end = max(end, start)
         confidence = sum(t.confidence for t in tokens) / len(tokens)
         return Word("".join(self.vocabulary.surface(t) for t in tokens), start, end, confidence)
 

@@ -1,7 +1,6 @@
 """Voice activity, the second source of endpoints: Silero's network through its ONNX graph, all streams as one batch.
 
-ear.hear(samples)
-for ear, endpoint in Vad().listen([ear]): ...
+(endpoint,) = Vad().listen([ear], [window])
 """
 
 from __future__ import annotations
@@ -25,31 +24,18 @@ SPEECH, SILENCE = 0.5, 0.35
 class Ear:
     """What the detector remembers of one stream."""
 
-    __slots__ = ("_buffer", "_quiet", "_speaking", "silence_samples", "state")
+    __slots__ = ("_quiet", "_speaking", "context", "silence_samples", "state")
 
     def __init__(self, silence_samples: int) -> None:
         """`silence_samples`: silence behind speech that makes an endpoint."""
         self.silence_samples = silence_samples
         self.state: Floats = np.zeros((2, 128), np.float32)
-        self._buffer: Floats = np.zeros(CONTEXT, np.float32)
+        self.context: Floats = np.zeros(CONTEXT, np.float32)
         self._speaking = False
         self._quiet = 0
 
-    def hear(self, samples: Floats) -> None:
-        self._buffer = np.concatenate([self._buffer, samples])
-
-    @property
-    def ready(self) -> bool:
-        """A whole window waits."""
-        return len(self._buffer) >= CONTEXT + WINDOW
-
-    def window(self) -> Floats:
-        """The next window, context first; it stays until `judge`."""
-        return self._buffer[: CONTEXT + WINDOW]
-
     def judge(self, probability: float) -> bool:
-        """Take the network's word for the window; True if speech has just ended."""
-        self._buffer = self._buffer[WINDOW:]
+        """Take the network's word for a window; True if speech has just ended."""
         if probability >= SPEECH:
             self._speaking, self._quiet = True, 0
         elif self._speaking and (probability < SILENCE or self._quiet):
@@ -70,14 +56,14 @@ class Vad:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
 
-    def listen(self, ears: Sequence[Ear]) -> list[bool]:
-        """One window for each ear (all `ready`); True where speech has just ended."""
+    def listen(self, ears: Sequence[Ear], windows: Sequence[Floats]) -> list[bool]:
+        """One window (WINDOW,) for each ear; True where speech has just ended."""
         feeds = {
-            "input": np.stack([e.window() for e in ears]),
+            "input": np.stack([np.concatenate([e.context, w]) for e, w in zip(ears, windows, strict=True)]),
             "state": np.stack([e.state for e in ears], axis=1),
             "sr": np.array(16_000, np.int64),
         }
         probability, state = self._session.run(None, feeds)
         for i, ear in enumerate(ears):
-            ear.state = state[:, i]
+            ear.state, ear.context = state[:, i], windows[i][-CONTEXT:]
         return [ear.judge(float(p)) for ear, p in zip(ears, probability[:, 0], strict=True)]

@@ -13,7 +13,7 @@ import pytest
 
 from nemostream import registry
 from nemostream.engine import Connection, Engine, EngineConfig
-from nemostream.errors import BundleError, UnknownModel
+from nemostream.errors import BundleError, StreamClosed, UnknownModel
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import NO_ENDPOINT, Close, Ended, Event, Final, Flush, Open, Push, Refused, Started
@@ -144,3 +144,47 @@ def test_equal_configs_share_an_engine_until_nobody_uses_it(toy_bundle: Bundle) 
     third = registry.acquire(config)
     assert third is not first
     registry.release(third, linger=0)
+
+
+def test_a_closed_engine_answers_everybody(toy_bundle: Bundle) -> None:
+    """Streams that are open, that wait for a model, and owners that come too late."""
+    engine = Engine(EngineConfig(model=str(toy_bundle.path), threads=1))
+    engine.load()
+    owner = Owner(engine)
+    owner.connection.send(Open(1))
+    owner.until(Started)
+    owner.connection.send(Open(2, model="./not loaded yet"))
+    engine.close()
+    told = {type(e).__name__ for e in (owner.events.get(timeout=10), owner.events.get(timeout=10))}
+    assert told == {"Failed", "Refused"}
+    with pytest.raises(StreamClosed):
+        engine.connect(owner.take)
+    owner.connection.send(*(Push(1, utterance(1), 0) for _ in range(100)))
+    assert not engine._mail
+
+
+def test_the_registry_replaces_an_engine_that_was_closed(toy_bundle: Bundle) -> None:
+    config = EngineConfig(model=str(toy_bundle.path), max_streams=2)
+    first = registry.acquire(config)
+    first.close()
+    second = registry.acquire(config)
+    assert second is not first and not second.closed
+    registry.release(second, linger=0)
+
+
+def test_blas_is_given_back_whichever_thread_leaves_first() -> None:
+    from threadpoolctl import threadpool_info
+
+    from nemostream import blas
+
+    def threads() -> list[int]:
+        return [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+
+    before = threads()
+    outer, inner = blas.one_thread(), blas.one_thread()
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__(None, None, None)
+    assert set(threads()) == {1}
+    inner.__exit__(None, None, None)
+    assert threads() == before

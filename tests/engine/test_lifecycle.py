@@ -11,7 +11,7 @@ import pytest
 from nemostream.encoders import EncoderRows, Floats, Indices
 from nemostream.errors import StepFailed
 from nemostream.model import Model
-from nemostream.protocol import Ended, Failed, Final, Open, Refused, Started, Usage
+from nemostream.protocol import Close, Ended, Failed, Final, Gap, Message, Open, Push, Refused, Started, Update, Usage
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver, noise
 
@@ -218,3 +218,65 @@ def test_an_owner_that_vanishes_frees_its_rows(toy: Model) -> None:
     driver.core.drop("driver")
     assert len(driver.core) == 0 and driver.run() == 0
     assert not any(isinstance(e, Final) for i in range(5) for e in driver.events[i] if not getattr(e, "text", "x"))
+
+
+class _Strange:
+    """What no client of ours sends."""
+
+    shape, dtype = (1,), "strange"
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [Gap(1, -5), Push(1, [0.0], 0), Push(1, _Strange(), 0), Push(1, np.zeros(9, np.float32), 0.5), Update(1, None)],  # type: ignore[arg-type]
+)
+def test_a_malformed_message_ends_its_stream_and_no_other(toy: Model, message: Message) -> None:
+    samples = utterance(3)
+    driver = Driver(toy, chunk_ms=160)
+    driver.open(1)
+    driver.open(2)
+    driver.send(message)
+    assert driver.of(1, Failed) and len(driver.core) == 1
+    driver.push(2, samples)
+    driver.close(2)
+    assert driver.text(2) == offline(toy, samples, chunk_ms=160)
+
+
+def test_a_malformed_open_takes_no_row(toy: Model) -> None:
+    driver = Driver(toy, chunk_ms=1120, peek=True)
+    driver.open(1, endpointing=None)
+    assert driver.refused(1) and len(driver.core) == 0
+    driver.open(2)
+    driver.push(2, utterance(3))
+    driver.close(2)
+    assert driver.text(2) == offline(toy, utterance(3), chunk_ms=1120)
+
+
+def test_a_push_costs_no_more_than_its_next_chunk_before_a_step(toy: Model) -> None:
+    """Ten minutes at once: mel frames are made as steps take them."""
+    driver = Driver(toy, chunk_ms=160, priority="batch")
+    driver.open(1)
+    driver.push(1, np.zeros(600 * 16_000, np.float32), run=False)
+    (live,) = driver.core._streams.values()
+    assert live.stream.feed.heard <= 160 * 16 + 400
+    assert live.stream.backlog == 600 * 16_000
+
+
+def test_a_draining_close_can_become_an_immediate_one(toy: Model) -> None:
+    driver = Driver(toy, chunk_ms=80, priority="batch")
+    driver.open(1)
+    driver.push(1, np.zeros(60 * 16_000, np.float32), run=False)
+    driver.send(Close(1, drain=True), run=False)
+    driver.send(Close(1, drain=False), run=False)
+    assert isinstance(driver.events[1][-1], Ended) and len(driver.core) == 0
+
+
+def test_a_language_that_the_model_does_not_speak_is_refused(toy: Model) -> None:
+    driver = Driver(toy, chunk_ms=80)
+    driver.open(1, language="de")
+    assert driver.refused(1).code == "UnsupportedLanguage"
+    driver.open(2, language="en-US")
+    assert driver.of(2, Started)[0].language == "en-US"

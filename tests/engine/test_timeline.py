@@ -119,7 +119,8 @@ def test_mute_finalises_and_costs_nothing(toy: Model) -> None:
 def test_silence_on_the_line_finalises_after_400_ms(toy: Model) -> None:
     driver = Driver(toy, chunk_ms=1120)
     driver.open(1)
-    driver.push(1, say("hello world"))
+    for block in np.split(say("hello world"), range(320, len(say("hello world")), 320)):
+        driver.push(1, block)
     driver.wait(0.39)
     assert not driver.finals(1)
     driver.wait(0.02)
@@ -139,7 +140,7 @@ def test_a_file_is_not_finalised_because_it_is_read_slowly(toy: Model) -> None:
 
 def test_a_monologue_is_cut_at_a_word(toy: Model) -> None:
     samples = np.concatenate([utterance(seed, 12) for seed in range(8)])
-    driver = Driver(toy, chunk_ms=160)
+    driver = Driver(toy, chunk_ms=160, priority="batch")
     driver.open(1)
     driver.push(1, samples)
     driver.close(1)
@@ -185,3 +186,67 @@ def test_a_flush_costs_the_steps_it_must(toy: Model) -> None:
         driver.flush(1, 1)
         assert driver.finals(1)[-1].flush_id == 1 and driver.now == now
         assert driver.calls - calls == -(-(pending + toy.flush_samples) // (chunk_ms * 16))
+
+
+def test_blocks_larger_than_the_idle_time_are_not_finalised_one_by_one(toy: Model) -> None:
+    """A live source may send a second at a time: its text is that of the same samples in any other blocks."""
+    samples = np.concatenate([utterance(seed, 12) for seed in range(2)])
+    driver = Driver(toy, chunk_ms=160)
+    driver.open(1)
+    for start in range(0, len(samples), 16_000):
+        driver.push(1, samples[start : start + 16_000])
+        driver.wait(1.0)
+    driver.close(1)
+    assert driver.text(1) == offline(toy, samples, chunk_ms=160)
+
+
+def test_an_empty_final_behind_a_gap_says_the_time(toy: Model) -> None:
+    driver = Driver(toy, chunk_ms=160)
+    driver.open(1)
+    driver.push(1, silence(0.77))
+    driver.gap(1, 160_000)
+    driver.flush(1, 1)
+    assert driver.finals(1)[-1].end_sample == len(silence(0.77)) + 160_000
+
+
+def test_gaps_without_audio_between_cost_nothing(toy: Model) -> None:
+    driver = Driver(toy, chunk_ms=160)
+    driver.open(1)
+    for _ in range(50):
+        driver.gap(1, 16_000)
+    assert driver.calls == 0
+    driver.push(1, np.concatenate([say("hello world"), silence(0.5)]))
+    driver.close(1)
+    assert driver.finals(1)[-1].start_sample > 50 * 16_000
+
+
+def test_words_never_overlap_nor_go_back(toy: Model) -> None:
+    for seed in range(10):
+        samples = utterance(seed, 8)
+        driver = Driver(toy, chunk_ms=80)
+        driver.open(1)
+        for flush_id, part in enumerate(np.array_split(samples, 5)):
+            driver.push(1, part)
+            driver.flush(1, flush_id)
+        words = [w for f in driver.finals(1) for w in f.words]
+        for before, after in zip(words, words[1:], strict=False):
+            assert before.start_sample <= before.end_sample <= after.start_sample
+
+
+@pytest.mark.parametrize("quiet", ["never pushed", "silent", "muted and unmuted"])
+def test_nobody_waits_for_a_stream_that_sends_nothing(toy: Model, quiet: str) -> None:
+    """Five live streams; the fifth stops sending. The others' chunks run as soon as they are complete."""
+    driver = Driver(toy, chunk_ms=1120)
+    for i in range(5):
+        driver.open(i)
+    if quiet != "never pushed":
+        driver.push(4, silence(0.1))
+    if quiet == "muted and unmuted":
+        driver.mute(4)
+        driver.unmute(4)
+    driver.wait(0.5)
+    calls = driver.calls
+    for i in range(4):
+        driver.push(i, silence(1.12), run=False)
+    driver.run()
+    assert driver.calls == calls + 1

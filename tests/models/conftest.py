@@ -52,5 +52,8 @@ class Golden:
 @pytest.fixture(scope="session", params=["toy", "random"])
 def golden(request: pytest.FixtureRequest) -> Golden:
     with np.load(DATA / f"golden_{request.param}.npz") as answers:
-        return Golden(request.getfixturevalue(f"{request.param}_nemo"),
-                      request.getfixturevalue(f"{request.param}_bundle"), dict(answers))
+        return Golden(
+            request.getfixturevalue(f"{request.param}_nemo"),
+            request.getfixturevalue(f"{request.param}_bundle"),
+            dict(answers),
+        )

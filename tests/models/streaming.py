@@ -31,8 +31,12 @@ def chunks_in(mel: Floats, frames: int) -> int:
     return (len(mel) + 7) // (8 * frames)
 
 
-def encode(rows: EncoderRows, mels: Sequence[Floats], starts: Sequence[int] | None = None,
-           order: np.random.RandomState | None = None) -> list[Floats]:
+def encode(
+    rows: EncoderRows,
+    mels: Sequence[Floats],
+    starts: Sequence[int] | None = None,
+    order: np.random.RandomState | None = None,
+) -> list[Floats]:
     """Stream every mel through its own row, all of them in each batch.
 
     Args:

@@ -86,28 +86,31 @@ def test_no_name_leaves_the_folder(folder: Path, tmp_path: Path, name: str) -> N
     assert "lies outside the folder" in refusal(folder)
 
 
-@pytest.mark.parametrize("changes", [
-    {"format_version": 2},
-    {"format_version": "x"},
-    {"chunk_frames": []},
-    {"chunk_frames": [1, 2, 7, 140]},
-    {"chunk_frames": [0]},
-    {"chunk_frames": 3},
-    {"default_chunk_frames": 3},
-    {"decoders": []},
-    {"decoders": ["beam"]},
-    {"default_decoder": "ctc", "decoders": ["rnnt"]},
-    {"transducer": None},
-    {"precisions": []},
-    {"precisions": ["fp16"]},
-    {"vocab_size": 127},
-    {"vocab_size": -1},
-    {"vocab_size": 10**30},
-    {"files": {}},
-    {"files": None},
-    {"frame_samples": 1},
-    {"mel": {}},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format_version": 2},
+        {"format_version": "x"},
+        {"chunk_frames": []},
+        {"chunk_frames": [1, 2, 7, 140]},
+        {"chunk_frames": [0]},
+        {"chunk_frames": 3},
+        {"default_chunk_frames": 3},
+        {"decoders": []},
+        {"decoders": ["beam"]},
+        {"default_decoder": "ctc", "decoders": ["rnnt"]},
+        {"transducer": None},
+        {"precisions": []},
+        {"precisions": ["fp16"]},
+        {"vocab_size": 127},
+        {"vocab_size": -1},
+        {"vocab_size": 10**30},
+        {"files": {}},
+        {"files": None},
+        {"frame_samples": 1},
+        {"mel": {}},
+    ],
+)
 def test_a_description_that_cannot_be_true_is_refused(folder: Path, changes: dict[str, Any]) -> None:
     edit(folder, lambda manifest: manifest.update(changes))
     assert MANIFEST in refusal(folder)
@@ -139,12 +142,15 @@ def rewrite_weights(folder: Path, change: Callable[[dict[str, Any]], Any], **opt
     relist(folder, WEIGHTS)
 
 
-@pytest.mark.parametrize(("value", "word"), [
-    (np.zeros((3, 3), np.float32), "asks for float32 (128, 129)"),
-    (np.zeros((128, 129)), "is float64"),
-    (np.full((128, 129), np.nan, np.float32), "not finite"),
-    (np.array([None] * 4, object), "cannot be read"),
-])
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (np.zeros((3, 3), np.float32), "asks for float32 (128, 129)"),
+        (np.zeros((128, 129)), "is float64"),
+        (np.full((128, 129), np.nan, np.float32), "not finite"),
+        (np.array([None] * 4, object), "cannot be read"),
+    ],
+)
 def test_weights_of_another_shape_or_kind_are_refused(folder: Path, value: Any, word: str) -> None:
     rewrite_weights(folder, lambda content: content.update({"joint.out.weight": value}))
     assert word in refusal(folder)
@@ -174,8 +180,9 @@ def test_a_graph_that_cannot_be_loaded_is_refused(folder: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_convert_replaces_nothing_and_leaves_nothing_behind(toy_nemo: Path, folder: Path, tmp_path: Path,
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convert_replaces_nothing_and_leaves_nothing_behind(
+    toy_nemo: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(BundleError, match="exists already"):
         convert(toy_nemo, folder)

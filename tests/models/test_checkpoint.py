@@ -23,8 +23,11 @@ Members = dict[str, bytes]
 
 def members(path: Path) -> Members:
     with tarfile.open(path) as archive:
-        return {info.name.removeprefix("./"): archive.extractfile(info).read()  # type: ignore[union-attr]
-                for info in archive if info.isreg()}
+        return {
+            info.name.removeprefix("./"): archive.extractfile(info).read()  # type: ignore[union-attr]
+            for info in archive
+            if info.isreg()
+        }
 
 
 def rewritten(source: Path, target: Path, change: Callable[[Members], None], mode: str = "w") -> Path:
@@ -80,37 +83,44 @@ def test_what_is_written_is_read_back_compressed_or_not(toy_nemo: Path, tmp_path
         assert all(torch.equal(copy.state[name], value) for name, value in original.state.items())
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("encoder.att_context_style", "regular"),
-    ("encoder.att_context_size", [-1, -1]),
-    ("encoder.att_context_size", [[70, 13], [56, 6]]),
-    ("encoder.att_context_size", "x"),
-    ("encoder.conv_context_size", None),
-    ("encoder.causal_downsampling", False),
-    ("encoder.conv_norm_type", "batch_norm"),
-    ("encoder.subsampling", "striding"),
-    ("encoder.subsampling_factor", 4),
-    ("encoder.self_attention_model", "abs_pos"),
-    ("encoder.n_layers", "many"),
-    ("encoder.n_heads", 5),
-    ("encoder.dropout", 2),
-    ("preprocessor.normalize", "per_feature"),
-    ("preprocessor.window_stride", 0.02),
-    ("joint.jointnet.activation", "tanh"),
-    ("decoder._target_", "nemo.collections.asr.modules.StatelessTransducerDecoder"),
-])
-def test_a_model_that_cannot_stream_here_is_refused_by_its_key(toy_nemo: Path, tmp_path: Path, key: str,
-                                                               value: Any) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("encoder.att_context_style", "regular"),
+        ("encoder.att_context_size", [-1, -1]),
+        ("encoder.att_context_size", [[70, 13], [56, 6]]),
+        ("encoder.att_context_size", "x"),
+        ("encoder.conv_context_size", None),
+        ("encoder.causal_downsampling", False),
+        ("encoder.conv_norm_type", "batch_norm"),
+        ("encoder.subsampling", "striding"),
+        ("encoder.subsampling_factor", 4),
+        ("encoder.self_attention_model", "abs_pos"),
+        ("encoder.n_layers", "many"),
+        ("encoder.n_heads", 5),
+        ("encoder.dropout", 2),
+        ("preprocessor.normalize", "per_feature"),
+        ("preprocessor.window_stride", 0.02),
+        ("joint.jointnet.activation", "tanh"),
+        ("decoder._target_", "nemo.collections.asr.modules.StatelessTransducerDecoder"),
+    ],
+)
+def test_a_model_that_cannot_stream_here_is_refused_by_its_key(
+    toy_nemo: Path, tmp_path: Path, key: str, value: Any
+) -> None:
     message = refusal(configured(toy_nemo, tmp_path / "changed.nemo", key, value))
     assert key.split(".")[-1] in message
 
 
-@pytest.mark.parametrize(("key", "value", "word"), [
-    ("model_defaults.prompt_dictionary", {"en-US": 0}, "prompt"),
-    ("target", "nemo.collections.asr.models.EncDecRNNTBPEModelWithPrompt", "prompt"),
-    ("loss.loss_name", "tdt", "tdt"),
-    ("encoder", None, "no encoder"),
-])
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("model_defaults.prompt_dictionary", {"en-US": 0}, "prompt"),
+        ("target", "nemo.collections.asr.models.EncDecRNNTBPEModelWithPrompt", "prompt"),
+        ("loss.loss_name", "tdt", "tdt"),
+        ("encoder", None, "no encoder"),
+    ],
+)
 def test_other_kinds_of_models_are_named(toy_nemo: Path, tmp_path: Path, key: str, value: Any, word: str) -> None:
     assert word in refusal(configured(toy_nemo, tmp_path / "changed.nemo", key, value))
 

@@ -34,7 +34,8 @@ class TorchRows:
     def arrays(self, rings: list[Floats], small: list[Floats]) -> dict[str, Floats]:
         layers = range(len(rings) // 2)
         return dict(zip([f"{kind}{i}" for i in layers for kind in "kv"], rings, strict=True)) | dict(
-            zip(["s0", "s1", "s2", *(f"c{i}" for i in layers)], small, strict=True))
+            zip(["s0", "s1", "s2", *(f"c{i}" for i in layers)], small, strict=True)
+        )
 
     def step(self, rows: int | Indices, mel: Floats) -> Floats:
         self.batch = np.arange(rows) if isinstance(rows, int) else rows

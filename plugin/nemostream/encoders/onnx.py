@@ -52,8 +52,10 @@ class OnnxBackend:
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's classes share no public base
-            raise BundleError(f"{path}: onnxruntime {onnxruntime.__version__} cannot load this graph "
-                              f"({_first_line(error)}); convert the model again.") from error
+            raise BundleError(
+                f"{path}: onnxruntime {onnxruntime.__version__} cannot load this graph "
+                f"({_first_line(error)}); convert the model again."
+            ) from error
         found = [item.name for item in self.session.get_inputs()]
         if found != self._names():
             raise BundleError(f"{path}: the graph's inputs are not those of a streaming step; convert the model again.")
@@ -136,13 +138,15 @@ class OnnxRows:
         try:
             self._session.run_with_iobinding(self._binding(count, gather))
         except Exception as error:  # onnxruntime's classes share no public base
-            raise StepFailed(f"the encoder failed on a batch of {count} ({_first_line(error)}); close the stream "
-                             "and open it again") from error
+            raise StepFailed(
+                f"the encoder failed on a batch of {count} ({_first_line(error)}); close the stream and open it again"
+            ) from error
         encoded = self._enc[:count]
         if not np.isfinite(encoded).all():
             # Kept, it would stay: a masked column weighs nothing, but 0 * nan is nan.
-            raise StepFailed(f"the encoder's result for a batch of {count} is not finite; close the stream and open it "
-                             "again")
+            raise StepFailed(
+                f"the encoder's result for a batch of {count} is not finite; close the stream and open it again"
+            )
         self._batch = index
         return encoded
 

@@ -1,12 +1,12 @@
 """A bundle: the folder that a runtime loads, made by convert.py and checked here down to the last byte.
 
-    bundle = load_bundle("bundles/toy")
-    bundle.info.chunk_frames, bundle.tokens[0], bundle.weights["joint.out.weight"], bundle.encoder("int8")
+bundle = load_bundle("bundles/toy")
+bundle.info.chunk_frames, bundle.tokens[0], bundle.weights["joint.out.weight"], bundle.encoder("int8")
 
-    model.json            info.ModelInfo: shapes, chunk sizes, size and sha256 of every other file
-    tokens.json           the sentencepiece pieces; the blank is the id behind the last
-    weights.npz           mel filters and window, decoder and joint weights (info.ModelInfo.weight_shapes)
-    encoder.<precision>.onnx  the streaming step (step.py)
+model.json            info.ModelInfo: shapes, chunk sizes, size and sha256 of every other file
+tokens.json           the sentencepiece pieces; the blank is the id behind the last
+weights.npz           mel filters and window, decoder and joint weights (info.ModelInfo.weight_shapes)
+encoder.<precision>.onnx  the streaming step (step.py)
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ class Bundle:
             BundleError: the bundle does not hold it.
         """
         if precision not in self.info.precisions:
-            raise BundleError(f"{self.path}: no {precision} encoder, only {', '.join(self.info.precisions)}; convert "
-                              f"the model again with precision {precision}.")
+            raise BundleError(
+                f"{self.path}: no {precision} encoder, only {', '.join(self.info.precisions)}; convert "
+                f"the model again with precision {precision}."
+            )
         return self.path / encoder_file(precision)
 
 
@@ -78,8 +80,10 @@ def load_bundle(path: str | Path) -> Bundle:
         with (path / MANIFEST).open("rb") as file:
             manifest = file.read(_MANIFEST_LIMIT)
     except OSError as error:
-        raise BundleError(f"{path}: no readable {MANIFEST} ({error.strerror}); give a bundle folder, or make one with "
-                          "nemostream convert.") from error
+        raise BundleError(
+            f"{path}: no readable {MANIFEST} ({error.strerror}); give a bundle folder, or make one with "
+            "nemostream convert."
+        ) from error
     info = _info(manifest, path)
     for name, expected in info.files.items():
         _verify_file(path, name, expected)
@@ -108,8 +112,9 @@ def _verify_file(path: Path, name: str, expected: FileInfo) -> None:
         raise BundleError(f"{path}: {name} is missing; copy the whole folder, or convert the model again.")
     size = file.stat().st_size
     if size != expected.bytes:
-        raise BundleError(f"{path}: {name} has {size} bytes instead of {expected.bytes}, it was cut or altered; copy "
-                          "it again.")
+        raise BundleError(
+            f"{path}: {name} has {size} bytes instead of {expected.bytes}, it was cut or altered; copy it again."
+        )
     if describe_file(file).sha256 != expected.sha256:
         raise BundleError(f"{path}: {name} does not match its sha256 in {MANIFEST}, it was altered; copy it again.")
 
@@ -120,8 +125,9 @@ def _tokens(path: Path, info: ModelInfo) -> tuple[str, ...]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: {TOKENS} is not a list of pieces ({error}); convert the model again.") from error
     if len(tokens) != info.vocab_size:
-        raise BundleError(f"{path}: {TOKENS} holds {len(tokens)} pieces, {MANIFEST} says {info.vocab_size}; convert "
-                          "the model again.")
+        raise BundleError(
+            f"{path}: {TOKENS} holds {len(tokens)} pieces, {MANIFEST} says {info.vocab_size}; convert the model again."
+        )
     return tokens
 
 
@@ -141,8 +147,10 @@ def _weights(path: Path, info: ModelInfo) -> dict[str, Floats]:
     for name, shape in wanted.items():
         array = weights[name]
         if array.dtype != np.float32 or array.shape != shape:
-            raise BundleError(f"{path}: {name} in {WEIGHTS} is {array.dtype} {array.shape}, {MANIFEST} asks for "
-                              f"float32 {shape}; convert the model again.")
+            raise BundleError(
+                f"{path}: {name} in {WEIGHTS} is {array.dtype} {array.shape}, {MANIFEST} asks for "
+                f"float32 {shape}; convert the model again."
+            )
         if not np.isfinite(array).all():
             raise BundleError(f"{path}: {name} in {WEIGHTS} holds values that are not finite; convert the model again.")
         array.setflags(write=False)

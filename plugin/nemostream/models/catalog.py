@@ -1,8 +1,8 @@
 """Models by name: the one that ships, bundle folders, and .nemo files that are converted on first use.
 
-    resolve(None)                # the embedded default
-    resolve("bundles/toy")       # a bundle folder, as it is
-    resolve("model.nemo")        # converted once, kept under XDG_CACHE_HOME/nemostream
+resolve(None)                # the embedded default
+resolve("bundles/toy")       # a bundle folder, as it is
+resolve("model.nemo")        # converted once, kept under XDG_CACHE_HOME/nemostream
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def resolve(name_or_path: str | Path | None) -> Path:
         return path
     if path.is_file() and path.suffix == ".nemo":
         return _converted(path)
-    raise UnknownModel(f"no model {str(wanted)!r}: it is neither one of ({', '.join(names())}) nor a bundle folder nor "
-                       "a .nemo file.")
+    raise UnknownModel(
+        f"no model {str(wanted)!r}: it is neither one of ({', '.join(names())}) nor a bundle folder nor a .nemo file."
+    )
 
 
 def _converted(path: Path) -> Path:

@@ -52,13 +52,17 @@ class Checkpoint:
             found = self.state.get(name)
             if found is None or found.shape != value.shape:
                 shape = "missing" if found is None else f"of shape {tuple(found.shape)}"
-                raise CheckpointError(f"{self.path}: weight {name} is {shape}, its config asks for "
-                                      f"{tuple(value.shape)}; download or save the model again.")
+                raise CheckpointError(
+                    f"{self.path}: weight {name} is {shape}, its config asks for "
+                    f"{tuple(value.shape)}; download or save the model again."
+                )
         # A weight that nothing here computes with means another architecture: refuse rather than drop it.
         for name in self.state:
             if name.startswith("encoder.") and name not in wanted:
-                raise CheckpointError(f"{self.path}: weight {name} belongs to no layer that is supported; use a plain "
-                                      "cache-aware FastConformer.")
+                raise CheckpointError(
+                    f"{self.path}: weight {name} belongs to no layer that is supported; use a plain "
+                    "cache-aware FastConformer."
+                )
         model.load_state_dict({name: self.state[name] for name in wanted})
         return model.eval()
 
@@ -83,21 +87,25 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler or zip reader met
-        raise CheckpointError(f"{path}: {WEIGHTS} is damaged or holds more than tensors, it was not loaded; "
-                              "download the model again from its publisher.") from error
+        raise CheckpointError(
+            f"{path}: {WEIGHTS} is damaged or holds more than tensors, it was not loaded; "
+            "download the model again from its publisher."
+        ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: {WEIGHTS} is not a state dict of tensors; save the model again with save_to.")
     state = {str(name): value.float() for name, value in state.items()}
     mel = config.mel
     for name, shape in ((WINDOW, (mel.win,)), (FILTERS, (1, mel.n_mels, mel.n_fft // 2 + 1))):
         if name not in state or tuple(state[name].shape) != shape:
-            raise CheckpointError(f"{path}: {name} of shape {shape} is not in {WEIGHTS}; save the model again with a "
-                                  "current NeMo.")
+            raise CheckpointError(
+                f"{path}: {name} of shape {shape} is not in {WEIGHTS}; save the model again with a current NeMo."
+            )
     return Checkpoint(path, config, state)
 
 
-def write_checkpoint(path: Path, config: Mapping[str, Any], state: Mapping[str, Tensor],
-                     members: Mapping[str, bytes]) -> None:
+def write_checkpoint(
+    path: Path, config: Mapping[str, Any], state: Mapping[str, Tensor], members: Mapping[str, bytes]
+) -> None:
     """Write a .nemo that NeMo restores: `config` is its model_config, `members` the tokenizer's files by name."""
     import torch
     import yaml
@@ -138,6 +146,7 @@ def _torch(path: Path) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise CheckpointError(f"{path}: reading a .nemo needs torch; run "
-                              "pip install 'livekit-plugins-nemo[convert]'.") from error
+        raise CheckpointError(
+            f"{path}: reading a .nemo needs torch; run pip install 'livekit-plugins-nemo[convert]'."
+        ) from error
     return torch

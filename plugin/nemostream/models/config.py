@@ -116,22 +116,28 @@ class _Reader:
     def number(self, path: str, default: float | None = None) -> float:
         value = self.get(path, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise CheckpointError(f"{self.where}: {path} in model_config.yaml is {value!r}, a number is needed; "
-                                  "the file is damaged or not an ASR model.")
+            raise CheckpointError(
+                f"{self.where}: {path} in model_config.yaml is {value!r}, a number is needed; "
+                "the file is damaged or not an ASR model."
+            )
         return value
 
     def count(self, path: str, default: int | None = None) -> int:
         value = self.number(path, default)
         if value != int(value) or not 0 < value <= 1_000_000:
-            raise CheckpointError(f"{self.where}: {path} in model_config.yaml is {value!r}, a positive whole number is "
-                                  "needed; the file is damaged or not an ASR model.")
+            raise CheckpointError(
+                f"{self.where}: {path} in model_config.yaml is {value!r}, a positive whole number is "
+                "needed; the file is damaged or not an ASR model."
+            )
         return int(value)
 
     def share(self, path: str, default: float) -> float:
         value = self.number(path, default)
         if not 0 <= value < 1:
-            raise CheckpointError(f"{self.where}: {path} in model_config.yaml is {value!r}, a share in 0..1 is needed; "
-                                  "correct it or use another checkpoint.")
+            raise CheckpointError(
+                f"{self.where}: {path} in model_config.yaml is {value!r}, a share in 0..1 is needed; "
+                "correct it or use another checkpoint."
+            )
         return float(value)
 
     def expect(self, path: str, allowed: tuple[Any, ...], default: Any, remedy: str) -> None:
@@ -158,13 +164,17 @@ class _Reader:
         ):
             self.expect(path, allowed, default, streaming)
         if self.get("model_defaults.prompt_dictionary") or "Prompt" in str(self.get("target", "")):
-            raise CheckpointError(f"{self.where}: target {self.get('target')!r} takes a language prompt "
-                                  "(model_defaults.prompt_dictionary), which is not supported; use a checkpoint "
-                                  "without prompts.")
+            raise CheckpointError(
+                f"{self.where}: target {self.get('target')!r} takes a language prompt "
+                "(model_defaults.prompt_dictionary), which is not supported; use a checkpoint "
+                "without prompts."
+            )
         tdt = self.get("model_defaults.tdt_durations") or self.get("decoding.durations")
         if tdt or self.get("joint.num_extra_outputs", 0) or self.get("loss.loss_name") == "tdt":
-            raise CheckpointError(f"{self.where}: loss.loss_name 'tdt' (a token-and-duration transducer) is not "
-                                  "supported; use an RNN-T, CTC or hybrid checkpoint.")
+            raise CheckpointError(
+                f"{self.where}: loss.loss_name 'tdt' (a token-and-duration transducer) is not "
+                "supported; use an RNN-T, CTC or hybrid checkpoint."
+            )
         mel = self.mel()
         transducer, ctc_prefix = self.decoders()
         return ConformerConfig(mel, self.encoder(mel.n_mels), transducer, ctc_prefix, self.tokens())
@@ -186,8 +196,10 @@ class _Reader:
         preemphasis = self.share("preprocessor.preemph", 0.97)
         guard = self.get("preprocessor.log_zero_guard_value", 2.0**-24)
         if isinstance(guard, bool) or not isinstance(guard, (int, float)) or not guard > 0:
-            raise CheckpointError(f"{self.where}: preprocessor.log_zero_guard_value is {guard!r}, only a positive "
-                                  f"number is supported; {standard}.")
+            raise CheckpointError(
+                f"{self.where}: preprocessor.log_zero_guard_value is {guard!r}, only a positive "
+                f"number is supported; {standard}."
+            )
         return MelConfig(self.count("preprocessor.features", 64), preemphasis=preemphasis, guard=float(guard))
 
     def encoder(self, n_mels: int) -> EncoderConfig:
@@ -200,19 +212,25 @@ class _Reader:
             contexts = []
         lefts = {left for left, _ in contexts}
         if len(lefts) != 1 or any(right < 0 or not right < left <= 1000 for left, right in contexts):
-            raise CheckpointError(f"{self.where}: encoder.att_context_size is {pairs!r}, pairs of one limited left "
-                                  "context and a lookahead below it are needed; use a cache-aware checkpoint.")
+            raise CheckpointError(
+                f"{self.where}: encoder.att_context_size is {pairs!r}, pairs of one limited left "
+                "context and a lookahead below it are needed; use a cache-aware checkpoint."
+            )
         weights = self.get("encoder.att_context_probs") or [1.0 / len(contexts)] * len(contexts)
         if not isinstance(weights, list) or len(weights) != len(contexts):
-            raise CheckpointError(f"{self.where}: encoder.att_context_probs is {weights!r}, one share for each of "
-                                  f"{len(contexts)} lookaheads is needed; correct it or remove it.")
+            raise CheckpointError(
+                f"{self.where}: encoder.att_context_probs is {weights!r}, one share for each of "
+                f"{len(contexts)} lookaheads is needed; correct it or remove it."
+            )
         d_model, heads = self.count("encoder.d_model"), self.count("encoder.n_heads", 4)
         self.expect("encoder.feat_in", (n_mels,), n_mels, "it must equal preprocessor.features")
         self.expect("encoder.feat_out", (-1, 0, d_model), -1, "an output projection is not computed here")
         kernel = self.count("encoder.conv_kernel_size", 31)
         if d_model % heads or d_model % 2 or kernel % 2 == 0:
-            raise CheckpointError(f"{self.where}: encoder.d_model {d_model}, n_heads {heads} and conv_kernel_size "
-                                  f"{kernel} do not fit together; the file is damaged.")
+            raise CheckpointError(
+                f"{self.where}: encoder.d_model {d_model}, n_heads {heads} and conv_kernel_size "
+                f"{kernel} do not fit together; the file is damaged."
+            )
         channels = self.get("encoder.subsampling_conv_channels", -1)
         return EncoderConfig(
             n_mels=n_mels,
@@ -238,8 +256,10 @@ class _Reader:
         if kind == "ConvASRDecoder":
             return None, "decoder"
         if kind != "RNNTDecoder":
-            raise CheckpointError(f"{self.where}: decoder._target_ is {kind!r}, only RNNTDecoder and ConvASRDecoder "
-                                  "are supported; use an RNN-T, CTC or hybrid checkpoint.")
+            raise CheckpointError(
+                f"{self.where}: decoder._target_ is {kind!r}, only RNNTDecoder and ConvASRDecoder "
+                "are supported; use an RNN-T, CTC or hybrid checkpoint."
+            )
         plain = "only the plain LSTM predictor and ReLU joint are supported"
         hidden = self.count("decoder.prednet.pred_hidden")
         self.expect("decoder.normalization_mode", (None,), None, plain)
@@ -261,5 +281,7 @@ class _Reader:
             pieces = self.get(path)
             if isinstance(pieces, list) and pieces and all(isinstance(piece, str) for piece in pieces):
                 return tuple(pieces)
-        raise CheckpointError(f"{self.where}: no vocabulary in model_config.yaml (joint.vocabulary, labels); save the "
-                              "model again with NeMo's save_to.")
+        raise CheckpointError(
+            f"{self.where}: no vocabulary in model_config.yaml (joint.vocabulary, labels); save the "
+            "model again with NeMo's save_to."
+        )

@@ -54,9 +54,15 @@ class Settings:
     emission_delay_ms: int = 0
 
 
-def convert(nemo_path: str | Path, out_dir: str | Path, *, name: str | None = None,
-            precisions: Sequence[Precision] = ("fp32", "int8"), settings: Settings | None = None,
-            progress: Progress | None = None) -> Bundle:
+def convert(
+    nemo_path: str | Path,
+    out_dir: str | Path,
+    *,
+    name: str | None = None,
+    precisions: Sequence[Precision] = ("fp32", "int8"),
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
     """Convert a NeMo checkpoint.
 
     Args:
@@ -95,20 +101,23 @@ def convert(nemo_path: str | Path, out_dir: str | Path, *, name: str | None = No
         work.chmod(0o755)
         work.rename(out_dir)
     except OSError as error:
-        raise BundleError(f"{out_dir}: cannot be written ({error.strerror}); free space or give another "
-                          "folder.") from error
+        raise BundleError(
+            f"{out_dir}: cannot be written ({error.strerror}); free space or give another folder."
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return replace(bundle, path=out_dir)
 
 
-def _export(checkpoint: Checkpoint, model: ConformerModel, work: Path, precisions: Sequence[Precision],
-            say: Progress) -> None:
+def _export(
+    checkpoint: Checkpoint, model: ConformerModel, work: Path, precisions: Sequence[Precision], say: Progress
+) -> None:
     try:
         import onnx
     except ImportError as error:
-        raise CheckpointError(f"{checkpoint.path}: converting needs onnx; run "
-                              "pip install 'livekit-plugins-nemo[convert]'.") from error
+        raise CheckpointError(
+            f"{checkpoint.path}: converting needs onnx; run pip install 'livekit-plugins-nemo[convert]'."
+        ) from error
     from nemostream.models.quantize import quantize_rows
 
     say("exporting the encoder")
@@ -150,8 +159,16 @@ def _export_step(model: ConformerModel, path: Path) -> None:
         for kind in "kv":
             free[f"{kind}{layer}"][2], free[f"{kind}{layer}_new"][2] = "C", "T"
     with _silence(), torch.no_grad():
-        torch.onnx.export(StreamingStep(model.encoder).eval(), example, str(path), input_names=inputs,
-                          output_names=outputs, dynamic_axes=free, opset_version=OPSET, dynamo=False)
+        torch.onnx.export(
+            StreamingStep(model.encoder).eval(),
+            example,
+            str(path),
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes=free,
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 def _save(graph: onnx.ModelProto, path: Path) -> None:
@@ -179,8 +196,10 @@ def refuse_fused(path: Path) -> None:
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         nodes = onnx.load(options.optimized_model_filepath, load_external_data=False).graph.node
     if any(node.op_type == FUSED for node in nodes):
-        raise BundleError(f"{path.name}: this onnxruntime joins the scales of int8 rows ({FUSED}), results would be "
-                          "wrong; install another onnxruntime, or convert with fp32 alone.")
+        raise BundleError(
+            f"{path.name}: this onnxruntime joins the scales of int8 rows ({FUSED}), results would be "
+            "wrong; install another onnxruntime, or convert with fp32 alone."
+        )
 
 
 def decoder_weights(checkpoint: Checkpoint, model: ConformerModel) -> dict[str, Floats]:
@@ -231,10 +250,17 @@ def _info(checkpoint: Checkpoint, name: str, precisions: Sequence[Precision], se
         chunk_frames=chunks,
         default_chunk_frames=max(short) if short else min(chunks),
         mel=MelInfo(mel.n_mels, mel.n_fft, mel.hop, mel.win, mel.preemphasis, mel.guard),
-        encoder=EncoderInfo(encoder.n_layers, encoder.d_model, encoder.n_heads, encoder.left_context,
-                            encoder.conv_kernel, encoder.subsampling_channels),
+        encoder=EncoderInfo(
+            encoder.n_layers,
+            encoder.d_model,
+            encoder.n_heads,
+            encoder.left_context,
+            encoder.conv_kernel,
+            encoder.subsampling_channels,
+        ),
         transducer=TransducerInfo(transducer.pred_hidden, transducer.pred_layers, transducer.joint_hidden)
-        if transducer else None,
+        if transducer
+        else None,
         vocab_size=len(config.tokens),
         decoders=tuple(decoders),
         default_decoder=settings.decoder or decoders[0],

@@ -31,10 +31,12 @@ class Predictor(nn.Module):
 
     def __init__(self, config: TransducerConfig, vocabulary: int) -> None:
         super().__init__()
-        self.prediction = nn.ModuleDict({
-            "embed": nn.Embedding(vocabulary + 1, config.pred_hidden, padding_idx=vocabulary),
-            "dec_rnn": _Lstm(config),
-        })
+        self.prediction = nn.ModuleDict(
+            {
+                "embed": nn.Embedding(vocabulary + 1, config.pred_hidden, padding_idx=vocabulary),
+                "dec_rnn": _Lstm(config),
+            }
+        )
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """tokens (B, U) int64. Training puts the blank (start of sequence) before the labels: U = labels + 1."""

@@ -70,8 +70,9 @@ class StreamingStep(nn.Module):
         layers = [layer for layer in encoder.layers if isinstance(layer, ConformerLayer)]
         self.layers = nn.ModuleList(_Layer(layer, table) for layer in layers)
 
-    def forward(self, mel: Tensor, left: Tensor, age: Tensor, s0: Tensor, s1: Tensor, s2: Tensor,
-                *rings: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, mel: Tensor, left: Tensor, age: Tensor, s0: Tensor, s1: Tensor, s2: Tensor, *rings: Tensor
+    ) -> tuple[Tensor, ...]:
         x, *new = self.front(mel, left, s0, s1, s2)
         t = torch.arange(x.shape[1], device=x.device)
         mask = (age < 1).to(x.dtype)[:, None, None, :] * MASKED
@@ -115,14 +116,22 @@ class _FrontEnd(nn.Module):
 class _Layer(nn.Module):
     def __init__(self, source: ConformerLayer, table: Tensor) -> None:
         super().__init__()
-        self.norms = nn.ModuleList([source.norm_feed_forward1, source.norm_self_att, source.norm_conv,
-                                    source.norm_feed_forward2, source.norm_out])
+        self.norms = nn.ModuleList(
+            [
+                source.norm_feed_forward1,
+                source.norm_self_att,
+                source.norm_conv,
+                source.norm_feed_forward2,
+                source.norm_out,
+            ]
+        )
         self.feed1, self.feed2 = _feed_forward(source.feed_forward1), _feed_forward(source.feed_forward2)
         self.attention = _Attention(source.self_attn, table)
         self.conv = _Convolution(source.conv)
 
-    def forward(self, x: Tensor, mask: Tensor, behind: Tensor, within: Tensor, k: Tensor, v: Tensor,
-                c: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, mask: Tensor, behind: Tensor, within: Tensor, k: Tensor, v: Tensor, c: Tensor
+    ) -> tuple[Tensor, ...]:
         feed1, attention, conv, feed2, out = self.norms
         x = x + self.feed1(feed1(x))
         y, k_new, v_new = self.attention(attention(x), mask, behind, within, k, v)
@@ -148,8 +157,9 @@ class _Attention(nn.Module):
         self.u = _constant(source.pos_bias_u[None, :, None] * scale)
         self.v = _constant(source.pos_bias_v[None, :, None] * scale)
 
-    def forward(self, x: Tensor, mask: Tensor, behind: Tensor, within: Tensor, keys: Tensor,
-                values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, mask: Tensor, behind: Tensor, within: Tensor, keys: Tensor, values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         batch, frames, _ = x.shape
         q, k, v = self.qkv(x).view(batch, frames, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4).unbind(0)
         position, content = (q + self.v) @ self.positions, q + self.u
