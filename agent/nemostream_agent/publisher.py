@@ -27,6 +27,9 @@ from .log import logger
 INTERIM_PERIOD = 0.2
 """Each text stream is three reliable packets to everyone in the room, so at most five interims a second and track."""
 
+RETRY_PERIOD = 0.5
+"""Seconds until a final that could not be sent is tried again."""
+
 ATTRIBUTE_LANGUAGE = "nemostream.language"
 ATTRIBUTE_WORDS = "nemostream.words"
 """JSON, on finals: `[{"text", "start", "end", "confidence"}]`, times in seconds since the track was first heard."""
@@ -82,7 +85,12 @@ class CaptionPublisher:
         next_interim = 0.0
         while True:
             if self._finals:
-                await self._send(self._finals.popleft())
+                if await self._send(self._finals[0]):
+                    self._finals.popleft()
+                elif self._closing:
+                    return
+                else:
+                    await asyncio.sleep(RETRY_PERIOD)
             elif self._closing:
                 return
             elif self._interim is not None and loop.time() >= next_interim:
@@ -98,7 +106,7 @@ class CaptionPublisher:
                 except asyncio.TimeoutError:
                     pass
 
-    async def _send(self, caption: _Caption) -> None:
+    async def _send(self, caption: _Caption) -> bool:
         try:
             writer = await self._room.local_participant.stream_text(
                 topic=TOPIC_TRANSCRIPTION, sender_identity=self._identity, attributes=self._attributes(caption)
@@ -106,8 +114,10 @@ class CaptionPublisher:
             await writer.write(caption.data.text)
             await writer.aclose()
         except Exception as error:
-            # The room may be gone, or reconnecting; the next caption is as good.
+            # The room is gone, or reconnecting: the next interim is as good, a final is sent again.
             logger.warning("could not publish a caption: %s", error)
+            return False
+        return True
 
     def _attributes(self, caption: _Caption) -> dict[str, str]:
         attributes = {

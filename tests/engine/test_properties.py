@@ -165,3 +165,29 @@ def test_a_final_never_changes_and_numbers_never_skip(toy: Model) -> None:
     # So short a pause may cut a word in two, but no letter is lost, doubled or moved.
     assert driver.text(0).replace(" ", "") == offline(toy, utterance(1, 12), chunk_ms=80).replace(" ", "")
     assert all(isinstance(f, Final) and f.text for f in driver.finals(0))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("decoder", ["rnnt", "ctc"])
+def test_neighbours_do_not_move_a_single_bit(toy: Model, toy_int8: Model, decoder: str, precision: str) -> None:
+    """Beside full-scale noise, beside silence and beside speech, at equal batch size: tokens, frames and the exact
+    probabilities are the same."""
+    samples = utterance(11)
+    rng = np.random.default_rng(0)
+    neighbours = [
+        lambda i: noise(rng, len(samples), 1.0).clip(-1, 1),
+        lambda i: np.zeros(len(samples), np.float32),
+        lambda i: np.resize(utterance(20 + i), len(samples)),
+    ]
+    heard = []
+    for neighbour in neighbours:
+        driver = Driver(toy if precision == "fp32" else toy_int8, chunk_ms=160, decoder=decoder)
+        for i in range(8):
+            driver.open(i)
+        others = [neighbour(i) for i in range(8)]
+        for start in range(0, len(samples), 2560):
+            for i in range(8):
+                driver.push(i, (samples if i == 5 else others[i])[start : start + 2560], run=False)
+            driver.run()
+        heard.append(driver.tokens[5])
+    assert heard[0] == heard[1] == heard[2] and len(heard[0]) > 5
