@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from nemostream.errors import BundleError
 from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.models.convert import Settings, convert
+from nemostream_agent.livekit_server import LiveKitServer, find_or_build
 from tests.random_model import write_random_nemo
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,3 +71,10 @@ def toy_bundle(toy_nemo: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def random_bundle(random_nemo: Path) -> Bundle:
     return converted(random_nemo)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LiveKitServer]:
+    """The one livekit-server of a test run; each test has a room of its own."""
+    with LiveKitServer(find_or_build()) as server:
+        yield server

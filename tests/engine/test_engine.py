@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
-from nemostream import registry
+from nemostream import blas, registry
 from nemostream.engine import Connection, Engine, EngineConfig
 from nemostream.errors import BundleError, StreamClosed, UnknownModel
 from nemostream.model import Model
@@ -173,18 +174,34 @@ def test_the_registry_replaces_an_engine_that_was_closed(toy_bundle: Bundle) -> 
 
 
 def test_blas_is_given_back_whichever_thread_leaves_first() -> None:
-    from threadpoolctl import threadpool_info
+    """Two engines' threads, in any order; and a thread that is not the first to ask is heard too."""
 
-    from nemostream import blas
-
-    def threads() -> list[int]:
-        return [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+    def threads() -> set[int]:
+        return {i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"}
 
     before = threads()
-    outer, inner = blas.one_thread(), blas.one_thread()
-    outer.__enter__()
-    inner.__enter__()
-    outer.__exit__(None, None, None)
-    assert set(threads()) == {1}
-    inner.__exit__(None, None, None)
+    entered, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with blas.one_thread():
+            entered.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with blas.one_thread():
+        thread.start()
+        assert entered.wait(10)
+    assert threads() == {1}
+    leave.set()
+    thread.join(10)
     assert threads() == before
+    seen: list[set[int]] = []
+
+    def alone() -> None:
+        with blas.one_thread():
+            seen.append(threads())
+
+    thread = threading.Thread(target=alone)
+    thread.start()
+    thread.join(10)
+    assert seen == [{1}] and threads() == before

@@ -7,13 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from nemostream.engine import Engine, EngineConfig
-from nemostream_agent.livekit_server import LiveKitServer, find_or_build
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[LiveKitServer]:
-    with LiveKitServer(find_or_build()) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
