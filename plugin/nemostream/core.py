@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from nemostream import blas, scheduler
 from nemostream.errors import EngineFull, NemostreamError, Overrun, StreamClosed, UnknownModel
 from nemostream.group import Group
+from nemostream.idle import IdleWatch
 from nemostream.model import Model
 from nemostream.protocol import (
     SAMPLE_RATE,
@@ -37,20 +38,16 @@ from nemostream.protocol import (
     Update,
 )
 from nemostream.scheduler import Slot
-from nemostream.stream import Stream, Work
+from nemostream.stream import Stream
 from nemostream.vad import Vad
+from nemostream.work import Work
 
 logger = logging.getLogger("nemostream")
 
-IDLE_SECONDS = 0.4
-"""A live stream that pushed nothing for this long (mute, DTX, a vanished peer) is finalised. One that pushes larger
-blocks has the time of two of them: the text must not depend on how audio is cut."""
 MAX_BACKLOG = {"live": 30 * SAMPLE_RATE, "batch": 3600 * SAMPLE_RATE}
 """Audio that may wait for a stream's steps before it is closed with Overrun."""
 PEEK_FROM_MS, PEEK_EVERY = 560, 240 * SAMPLE_RATE // 1000
 """Chunks from 560 ms on are looked into every 240 ms while there is nothing better to do."""
-VAD_ROUNDS = 32
-"""Windows (32 ms) of a stream that are listened to between two steps."""
 RETRY_AFTER = 1.0
 
 Key = tuple[Hashable, int]
@@ -63,8 +60,6 @@ class _Live:
     stream: Stream
     group: Group
     slot: Slot
-    idle_at: float = 0.0
-    """When it counts as idle if no audio comes before."""
     closing: bool = False
 
 
@@ -85,8 +80,8 @@ class Core:
     groups: dict[Hashable, Group] = field(default_factory=dict)
     _streams: dict[Key, _Live] = field(default_factory=dict)
     _events: dict[Hashable, list[Event]] = field(default_factory=dict)
-    _vad: Vad | None = None
-    _idle_due: float | None = None
+    _vad: Vad = field(default_factory=Vad)
+    _idle: IdleWatch = field(default_factory=IdleWatch)
 
     def add_model(self, name: str | None, model: Model) -> None:
         """Make a loaded model known under `name` (None: the default)."""
@@ -166,8 +161,8 @@ class Core:
         if generation is None:
             raise EngineFull(f"all {self.max_streams} streams of this engine are taken; try again later", RETRY_AFTER)
         stream.generation = generation
-        live = self._streams[key] = _Live(stream, group, slot)
-        self._expect(live)
+        self._streams[key] = _Live(stream, group, slot)
+        self._idle.heard(slot, self.clock())
         started = stream.event(
             Started,
             bundle=model.bundle.hash,
@@ -190,11 +185,11 @@ class Core:
                 seconds = MAX_BACKLOG[stream.opened.priority] // SAMPLE_RATE
                 raise Overrun(f"more than {seconds} s of audio wait for the engine; push no faster than it runs")
             stream.push(message.samples, message.at_sample)
-            self._expect(live, 2 * len(message.samples) / SAMPLE_RATE)
+            self._idle.heard(live.slot, self.clock(), len(message.samples) / SAMPLE_RATE)
             self._emit(key, stream.usage())
         elif isinstance(message, Gap):
             stream.gap(message.samples)
-            self._expect(live)
+            self._idle.heard(live.slot, self.clock())
         elif isinstance(message, Flush):
             stream.request("flush", message.flush_id)
         elif isinstance(message, Mute):
@@ -202,7 +197,7 @@ class Core:
             if stream.unfinalised:
                 stream.request("idle")
         elif isinstance(message, Unmute):
-            self._expect(live)
+            self._idle.heard(live.slot, self.clock())
         elif isinstance(message, Update):
             stream.set_endpointing(message.endpointing)
         elif isinstance(message, Close):
@@ -217,7 +212,7 @@ class Core:
     def step(self) -> bool:
         """Run the next step if one is due; True if something ran (ask again at once)."""
         listened = self._listen()
-        self._finalise_idle(self.clock())
+        self._finalise_idle()
         plan = scheduler.choose(self.clock(), self._loads())
         if isinstance(plan, scheduler.Plan):
             group = self.groups[plan.key]
@@ -233,7 +228,7 @@ class Core:
         plan = scheduler.choose(now, self._loads())
         if isinstance(plan, scheduler.Plan) or any(s.stream.feed.window_ready for s in self._streams.values()):
             return now
-        times = [t for t in (plan, self._idle_due) if t is not None]
+        times = [t for t in (plan, self._idle.due) if t is not None]
         return min(times, default=None)
 
     def _loads(self) -> list[scheduler.Load]:
@@ -281,44 +276,21 @@ class Core:
         return False
 
     def _listen(self) -> bool:
-        """Voice activity for every stream that wants it, a window of all of them at a time."""
-        rounds = 0
-        while rounds < VAD_ROUNDS:
-            listening = [live for live in self._streams.values() if live.stream.feed.window_ready]
-            if not listening:
-                break
-            rounds += 1
-            self._vad = self._vad or Vad()
-            windows = [live.stream.feed.take_window() for live in listening]
-            ears = [live.stream.feed.ear for live in listening]
-            endpoints = self._vad.listen([e for e in ears if e is not None], windows)
-            for live, window, endpoint in zip(listening, windows, endpoints, strict=True):
-                live.stream.feed.judged(window, endpoint)
-                self._refresh(live)
-        return rounds > 0
+        """Voice activity for every stream that wants it; True if there was something to hear."""
+        listening = [live for live in self._streams.values() if live.stream.feed.window_ready]
+        if listening:
+            self._vad.listen([live.stream.feed for live in listening])
+        for live in listening:
+            self._refresh(live)
+        return bool(listening)
 
-    def _expect(self, live: _Live, seconds: float = 0.0) -> None:
-        """Audio is flowing: others may wait for this stream until it has been idle for a while."""
-        live.slot.expected = True
-        live.idle_at = self.clock() + max(IDLE_SECONDS, seconds)
-        if live.slot.live and (self._idle_due is None or live.idle_at < self._idle_due):
-            self._idle_due = live.idle_at
-
-    def _finalise_idle(self, now: float) -> None:
-        if self._idle_due is None or now < self._idle_due:
-            return
-        for live in self._streams.values():
-            if not (live.slot.live and live.slot.expected) or now < live.idle_at:
-                continue
-            if live.stream.feed.busy:
-                live.idle_at = now + IDLE_SECONDS  # what was asked before comes first
-                continue
-            live.slot.expected = False
-            if live.stream.unfinalised:
+    def _finalise_idle(self) -> None:
+        slots = ((live.slot, live.stream.feed.busy) for live in self._streams.values())
+        gone = {id(slot) for slot in self._idle.gone(slots, self.clock())}
+        for live in self._streams.values() if gone else ():
+            if id(live.slot) in gone and live.stream.unfinalised:
                 live.stream.request("idle")
                 self._refresh(live)
-        waiting = [s.idle_at for s in self._streams.values() if s.slot.live and s.slot.expected]
-        self._idle_due = min(waiting, default=None)
 
     def _of_row(self, group: Group, row: int) -> tuple[Key, _Live]:
         key: Key = group.rows.owner(row)  # type: ignore[assignment]

@@ -14,7 +14,7 @@ from nemostream.greedy import Decoder, Token
 from nemostream.model import Model
 from nemostream.rows import Rows
 from nemostream.scheduler import Load, Slot
-from nemostream.stream import Work
+from nemostream.work import Work
 
 
 @dataclass(slots=True)

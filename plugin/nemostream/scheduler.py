@@ -37,6 +37,8 @@ class Slot:
     live: bool = True
     expected: bool = True
     """Audio is flowing, so others may wait for it; False when muted or silent for a while."""
+    idle_at: float = 0.0
+    """When it counts as silent if no audio comes before."""
 
 
 @dataclass(slots=True)

@@ -33,6 +33,7 @@ from nemostream.protocol import (
 from nemostream.reconcile import Reconciler
 from nemostream.transcript import Segment, Timeline, text_of
 from nemostream.vad import Ear
+from nemostream.work import Work
 
 PREFLIGHT_FRAMES = 2
 """Blank frames (160 ms) behind unchanged text after which it is called stable."""
@@ -42,27 +43,6 @@ USAGE_SAMPLES = 5 * SAMPLE_RATE
 """Audio between two Usage events."""
 
 E = TypeVar("E", bound=Event)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Work:
-    """One row of a step.
-
-    Attributes:
-        mel: (8T, n_mels) frames of the chunk.
-        frames: encoder frames of it to decode.
-        committed: the step belongs to the stream's true course.
-        save: before this step the row's small state is to be saved (the first uncommitted step).
-        restore: after this step the row is to be put back to what was saved (the last uncommitted step).
-        peek: nothing is kept at all: only interim text comes of it.
-    """
-
-    mel: Floats
-    frames: int
-    committed: bool = True
-    save: bool = False
-    restore: bool = False
-    peek: bool = False
 
 
 @dataclass(slots=True, eq=False)

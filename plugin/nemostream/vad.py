@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,6 +20,10 @@ CONTEXT = 64
 """Samples of the window before that the network sees again."""
 SPEECH, SILENCE = 0.5, 0.35
 """Speech begins at the first probability and ends below the second (Silero's own hysteresis)."""
+
+
+ROUNDS = 32
+"""Windows of a stream that are listened to between two steps: about a second."""
 
 
 class Ear:
@@ -46,24 +51,53 @@ class Ear:
         return True
 
 
+class Listener(Protocol):
+    """A stream that the detector hears before the model does (feed.py)."""
+
+    ear: Ear | None
+
+    @property
+    def window_ready(self) -> bool: ...
+
+    def take_window(self) -> Floats: ...
+
+    def judged(self, window: Floats, endpoint: bool) -> None: ...
+
+
 class Vad:
-    """The network."""
+    """The network, loaded on first use."""
 
     def __init__(self) -> None:
-        import onnxruntime
+        self._session: Any = None
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
+    def listen(self, listeners: Sequence[Listener], rounds: int = ROUNDS) -> None:
+        """Judge what waits, a window of all of them at a time, `rounds` windows of each at most."""
+        for _ in range(rounds):
+            ready = [x for x in listeners if x.window_ready]
+            if not ready:
+                return
+            windows = [x.take_window() for x in ready]
+            ears = [x.ear for x in ready if x.ear is not None]
+            for listener, window, endpoint in zip(ready, windows, self._judge(ears, windows), strict=True):
+                listener.judged(window, endpoint)
 
-    def listen(self, ears: Sequence[Ear], windows: Sequence[Floats]) -> list[bool]:
+    def _judge(self, ears: Sequence[Ear], windows: Sequence[Floats]) -> list[bool]:
         """One window (WINDOW,) for each ear; True where speech has just ended."""
         feeds = {
             "input": np.stack([np.concatenate([e.context, w]) for e, w in zip(ears, windows, strict=True)]),
             "state": np.stack([e.state for e in ears], axis=1),
             "sr": np.array(16_000, np.int64),
         }
+        self._session = self._session or _load()
         probability, state = self._session.run(None, feeds)
         for i, ear in enumerate(ears):
             ear.state, ear.context = state[:, i], windows[i][-CONTEXT:]
         return [ear.judge(float(p)) for ear, p in zip(ears, probability[:, 0], strict=True)]
+
+
+def _load() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])

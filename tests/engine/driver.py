@@ -30,7 +30,8 @@ from nemostream.protocol import (
     Unmute,
     Update,
 )
-from nemostream.stream import Stream, Work
+from nemostream.stream import Stream
+from nemostream.work import Work
 
 
 class Driver:
