@@ -118,3 +118,17 @@ def test_a_bare_word_mark_in_the_final_takes_no_word_away() -> None:
 def test_a_word_before_the_given_one_is_no_other_form_of_it() -> None:
     final, rest = joined([], [token("▁c", 14)], [token("▁a", 10), token("▁c", 14)], 10)
     assert (final, rest) == ("c", "a")
+
+
+def test_a_piece_that_no_final_gave_takes_no_word_away() -> None:
+    """Two flushes: the second one's steps find a piece that continues a word of the first Final. It is held back, so no
+    later word may be taken for it."""
+    reconciler = Reconciler(VOCABULARY)
+    first = [token("▁a", 5)]
+    given = reconciler.fork().sort(first)
+    reconciler = reconciler.after_flush(given.given, first, 5 + SILENCE)
+    second = [token("▁a", 5), token("x", 6)]
+    given = reconciler.fork().sort(second)
+    assert text(given.new) == ""
+    reconciler = reconciler.after_flush(given.given, second, 6 + SILENCE)
+    assert text(reconciler.sort([token("▁a", 5), token("▁c", 7)]).new) == "c"
