@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py", "tests/engine/*.py", "tests/test_*.py"]
-FACTOR = 20
+FACTOR = 10
 
 
 def run() -> dict[str, object]:
