@@ -250,3 +250,21 @@ def test_nobody_waits_for_a_stream_that_sends_nothing(toy: Model, quiet: str) ->
         driver.push(i, silence(1.12), run=False)
     driver.run()
     assert driver.calls == calls + 1
+
+
+def test_audio_behind_a_flush_waits_for_its_answer(toy: Model) -> None:
+    """Whether the engine got to the flush before more audio came makes no difference."""
+    samples = utterance(13, 8)
+    cut = len(samples) // 2 + 777
+    prompt, late = Driver(toy, chunk_ms=560), Driver(toy, chunk_ms=560)
+    for driver, run in ((prompt, True), (late, False)):
+        driver.open(1)
+        driver.push(1, samples[:cut])
+        driver.flush(1, 1, run=run)
+        for start in range(cut, len(samples), 4000):
+            driver.push(1, samples[start : start + 4000], run=run)
+        driver.close(1)
+    assert [(f.text, f.words, f.flush_id) for f in late.finals(1)] == [
+        (f.text, f.words, f.flush_id) for f in prompt.finals(1)
+    ]
+    assert [f.flush_id for f in late.finals(1)][0] == 1
