@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nemostream.engine import Engine, EngineConfig
 from nemostream.errors import BundleError
 from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.models.convert import Settings, convert
@@ -78,3 +79,12 @@ def server() -> Iterator[LiveKitServer]:
     """The one livekit-server of a test run; each test has a room of its own."""
     with LiveKitServer(find_or_build()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """One real engine with the embedded English model, for the adapter and for rooms."""
+    engine = Engine(EngineConfig())
+    engine.load(None)
+    yield engine
+    engine.close()

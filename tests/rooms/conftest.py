@@ -1,20 +1,8 @@
-"""One real livekit-server and one real engine for all tests in rooms; each test has a room of its own."""
+"""Each test has a room of its own on the one livekit-server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-
-from nemostream.engine import Engine, EngineConfig
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    engine = Engine(EngineConfig())
-    engine.load(None)
-    yield engine
-    engine.close()
 
 
 @pytest.fixture
