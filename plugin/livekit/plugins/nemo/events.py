@@ -48,8 +48,9 @@ class Clock:
 class EventMapper:
     """Keeps who-is-speaking between events; survives the engine stream being reopened."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, speaker_id: str | None = None) -> None:
         self.language = LanguageCode("")
+        self._speaker_id = speaker_id
         self._clock = clock
         self._speaking = False
         self._speech_end: float | None = None
@@ -108,11 +109,17 @@ class EventMapper:
         return SpeechEvent(kind, self._request_id, [data], speech_end_time=speech_end)
 
     def _data(self, text: str, words: Sequence[Word], start: int | None, end: int | None) -> SpeechData:
-        return speech_data(self.language, text, words, start, end, self._clock)
+        return speech_data(self.language, text, words, start, end, self._clock, self._speaker_id)
 
 
 def speech_data(
-    language: LanguageCode, text: str, words: Sequence[Word], start: int | None, end: int | None, clock: Clock
+    language: LanguageCode,
+    text: str,
+    words: Sequence[Word],
+    start: int | None,
+    end: int | None,
+    clock: Clock,
+    speaker_id: str | None = None,
 ) -> SpeechData:
     """One alternative. `start` and `end` in samples of the engine's stream, None where nothing was said."""
     return SpeechData(
@@ -121,6 +128,7 @@ def speech_data(
         start_time=0.0 if start is None else clock.seconds(start),
         end_time=0.0 if end is None else clock.seconds(end),
         confidence=sum(word.confidence for word in words) / len(words) if words else 0.0,
+        speaker_id=speaker_id,
         words=[
             TimedString(
                 word.text,
@@ -128,6 +136,7 @@ def speech_data(
                 end_time=clock.seconds(word.end_sample),
                 confidence=word.confidence,
                 start_time_offset=clock.offset,
+                speaker_id=speaker_id,
             )
             for word in words
         ],

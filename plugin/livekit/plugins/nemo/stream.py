@@ -49,7 +49,7 @@ class SpeechStream(stt.RecognizeStream):
         self._edge = AudioEdge()
         self._muted_at: float | None = None
         self._clock = Clock()
-        self._mapper = EventMapper(self._clock)
+        self._mapper = EventMapper(self._clock, stt.speaker_id)
         self._replay = Replay()
         self._usage = PeriodicCollector(self._report_usage)
         self._engine_stream: ClientStream | None = None

@@ -40,6 +40,8 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         chunk_ms: audio per step, one that the bundle offers; smaller is faster and less accurate.
         language: for models that speak several; else the bundle's own.
         endpointing: when an utterance ends without being asked to.
+        speaker_id: who speaks, where all of this STT's audio is one known person's; then every transcript says so,
+            which LiveKit's MultiSpeakerAdapter asks for. The model itself tells no speakers apart.
         engine: "local" shares one engine among all STTs of this process; or an Engine that the caller owns.
 
     Raises:
@@ -53,12 +55,14 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         chunk_ms: NotGivenOr[int] = NOT_GIVEN,
         language: NotGivenOr[str] = NOT_GIVEN,
         endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
+        speaker_id: NotGivenOr[str] = NOT_GIVEN,
         engine: Literal["local"] | Engine = "local",
     ) -> None:
         super().__init__(
             capabilities=stt.STTCapabilities(
                 streaming=True,
                 interim_results=True,
+                diarization=is_given(speaker_id),
                 aligned_transcript="word",
                 offline_recognize=True,
                 manual_flush=True,
@@ -69,6 +73,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         self._opts = self.merge(
             STTOptions(), model=model, chunk_ms=chunk_ms, language=language, endpointing=endpointing
         )
+        self.speaker_id = speaker_id if is_given(speaker_id) else None
         self._owned_engine = None if isinstance(engine, str) else engine
         self._shared_engine: Engine | None = None
         self._release: weakref.finalize[..., STT] | None = None
@@ -187,7 +192,9 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             if stream is not None:
                 stream.close(drain=False)
         start, end = (words[0].start_sample, words[-1].end_sample) if words else (None, None)
-        data = speech_data(LanguageCode(stream.started.language), " ".join(texts), words, start, end, Clock())
+        data = speech_data(
+            LanguageCode(stream.started.language), " ".join(texts), words, start, end, Clock(), self.speaker_id
+        )
         return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, shortuuid("nemo_"), [data])
 
 
