@@ -27,7 +27,7 @@ async def test_it_shows_interim_and_final_captions_and_exits_0() -> None:
     text = out.decode()
     assert demo.returncode == 0, errors.decode()
     assert "| interim |" in text and "| final " in text
-    assert "order number" in text.split("heard:")[1]
+    assert "do you open" in text.split("heard:")[1]
 
 
 async def test_ctrl_c_stops_everything_that_it_started() -> None:
