@@ -14,6 +14,8 @@ command -v "$python" >/dev/null 2>&1 || fail "Python is missing: apt install pyt
     fail "Python 3.10 or newer is needed, $python is $("$python" -V): set PYTHON=/path/to/a/newer/python3 and run make again."
 
 # Debian and Ubuntu ship Python without ensurepip, so `-m venv` exists and fails: then uv, which needs no ensurepip.
+# The system's certificates, as pip uses them (the second name is that of older versions).
+export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1
 uv=$(command -v uv || true)
 [ -n "$uv" ] || [ ! -x .cache/uv/bin/uv ] || uv=.cache/uv/bin/uv
 if [ ! -x .venv/bin/python ] && "$python" -c 'import ensurepip, venv' 2>/dev/null; then
