@@ -16,7 +16,7 @@ mkdir -p "$run/run"
 cd plugin
 # Waiting threads must not spin: beside other work that costs four times the core time.
 # shellcheck disable=SC2086
-OMP_WAIT_POLICY=PASSIVE setsid nohup nice -n 19 "$python" -m train --init "$shared/data/en_starter.nemo" --data $data \
+OMP_WAIT_POLICY=PASSIVE setsid nohup nice -n 19 "$python" -m train --init train/start.nemo --data $data \
     --held-out "$shared/corpus_en_heldout" "$shared/data/sentences_en_heldout.txt" "$shared/data/public_test_en" \
     --test "$shared/corpus_en_heldout" --out "$run/run" --minutes "${1:-100000}" >>"$run/log.txt" 2>&1 </dev/null &
 echo $!
