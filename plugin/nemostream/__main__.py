@@ -88,6 +88,39 @@ def _precisions(given: list[str] | None) -> tuple[Literal["fp32", "int8"], ...]:
 
 
 @app.command()
+def serve(
+    socket: Annotated[Path | None, typer.Option(help="where; default: NEMOSTREAM_SOCKET, else one per user")] = None,
+    model: Annotated[str | None, typer.Option(help="what streams get that name none")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
+    threads: Annotated[int | None, typer.Option(help="of the encoder; default: one per core")] = None,
+    max_streams: Annotated[int, typer.Option(help="streams at once")] = 256,
+    idle_exit: Annotated[float | None, typer.Option(help="seconds without a client after which it ends")] = None,
+    spawned: Annotated[bool, typer.Option("--spawned", hidden=True, help="started by a client")] = False,
+) -> None:
+    """Run one engine for all processes of this machine."""
+    import asyncio
+    import logging
+
+    from nemostream.engine import Engine, EngineConfig
+    from nemostream.errors import EngineTaken
+    from nemostream.rendezvous import Place
+    from nemostream.server import SPAWNED_IDLE_EXIT, Server
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    chosen = (*_precisions([precision]), None)[0] if precision else None
+    engine = Engine(EngineConfig(model, chosen, threads, max_streams))
+    place = Place(socket.absolute()) if socket else Place.default()
+    if spawned and idle_exit is None:
+        idle_exit = SPAWNED_IDLE_EXIT
+    try:
+        asyncio.run(Server(engine, place, spawned=spawned, idle_exit=idle_exit).run())
+    except EngineTaken:
+        if not spawned:
+            raise
+        # Two clients started one each: the other is as good.
+
+
+@app.command()
 def models() -> None:
     """The models that can be named."""
     from nemostream.models.bundle import load_bundle

@@ -47,7 +47,7 @@ from nemostream.protocol import (
 )
 
 if TYPE_CHECKING:
-    from nemostream.engine import Engine
+    from nemostream.registry import AnyEngine
 
 OPEN_TIMEOUT = 10.0
 
@@ -58,7 +58,7 @@ class Client:
     Must be made inside the loop. `close()` closes every stream that is still open.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: AnyEngine) -> None:
         self._loop = asyncio.get_running_loop()
         self._streams: dict[int, ClientStream] = {}
         self._numbers = itertools.count()

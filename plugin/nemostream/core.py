@@ -15,17 +15,21 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from nemostream import blas, scheduler
-from nemostream.errors import EngineFull, NemostreamError, Overrun, StreamClosed, UnknownModel
+from nemostream import blas, scheduler, snapshot
+from nemostream.encoders import RowState
+from nemostream.errors import EngineFull, NemostreamError, Overrun, SnapshotError, StreamClosed, UnknownModel
 from nemostream.group import Group
 from nemostream.idle import IdleWatch
+from nemostream.meter import Meter
 from nemostream.model import Model
 from nemostream.protocol import (
     SAMPLE_RATE,
+    Checkpoint,
     Close,
     Ended,
     Event,
     Failed,
+    Final,
     Flush,
     Gap,
     Message,
@@ -38,6 +42,7 @@ from nemostream.protocol import (
     Update,
 )
 from nemostream.scheduler import Slot
+from nemostream.snapshot import Snapshot
 from nemostream.stream import Stream
 from nemostream.vad import Vad
 from nemostream.work import Work
@@ -49,6 +54,11 @@ MAX_BACKLOG = {"live": 30 * SAMPLE_RATE, "batch": 3600 * SAMPLE_RATE}
 PEEK_FROM_MS, PEEK_EVERY = 560, 240 * SAMPLE_RATE // 1000
 """Chunks from 560 ms on are looked into every 240 ms while there is nothing better to do."""
 RETRY_AFTER = 1.0
+CHECKPOINT_SAMPLES = 5 * SAMPLE_RATE
+"""Audio between two checkpoints of a recoverable stream: what a lost engine costs at most to hear again."""
+CHECKPOINT_MESSAGES = 1000
+"""Messages without audio after which there is one too."""
+CHECKPOINT_PHASES = 8
 
 Key = tuple[Hashable, int]
 
@@ -61,6 +71,10 @@ class _Live:
     group: Group
     slot: Slot
     closing: bool = False
+    taken: int = 0
+    """Messages since the Open or the last checkpoint."""
+    saved_at: int = 0
+    """Samples heard at the last checkpoint."""
 
 
 @dataclass(slots=True)
@@ -82,6 +96,8 @@ class Core:
     _events: dict[Hashable, list[Event]] = field(default_factory=dict)
     _vad: Vad = field(default_factory=Vad)
     _idle: IdleWatch = field(default_factory=IdleWatch)
+    _meter: Meter = field(default_factory=Meter)
+    _rows_run: int = 0
 
     def add_model(self, name: str | None, model: Model) -> None:
         """Make a loaded model known under `name` (None: the default)."""
@@ -109,6 +125,7 @@ class Core:
             elif live is None:
                 self._miss(key, message)
             elif not live.closing:
+                live.taken += 1
                 self._tell(key, live, message)
                 self._refresh(live)
             elif message == Close(message.stream, drain=False):
@@ -155,13 +172,17 @@ class Core:
         decoder = model.decoder_name(opened.decoder)
         # The stream first: once the row is taken nothing may fail.
         stream = Stream(opened, model, chunk_frames)
+        saved = None if opened.resume is None else self._resume(opened.resume, stream, model, decoder)
         group = self._group(model, chunk_frames)
         slot = Slot(live=opened.priority == "live")
-        generation = group.take(key, decoder, slot) if len(self._streams) < self.max_streams else None
+        full = len(self._streams) >= self.max_streams
+        generation = None if full else group.take(key, decoder, slot, saved)
         if generation is None:
             raise EngineFull(f"all {self.max_streams} streams of this engine are taken; try again later", RETRY_AFTER)
         stream.generation = generation
-        self._streams[key] = _Live(stream, group, slot)
+        # Streams that were opened together are not saved in the same step.
+        phase = generation % CHECKPOINT_PHASES * CHECKPOINT_SAMPLES // CHECKPOINT_PHASES
+        live = self._streams[key] = _Live(stream, group, slot, saved_at=stream.feed.heard - phase)
         self._idle.heard(slot, self.clock())
         started = stream.event(
             Started,
@@ -169,8 +190,32 @@ class Core:
             language=language,
             chunk_ms=chunk_frames * model.frame_ms,
             wall_time=time.time(),
+            at_sample=stream.at_sample,
         )
         self._emit(key, [started])
+        self._refresh(live)
+
+    def _resume(self, data: bytes, stream: Stream, model: Model, decoder: str) -> RowState:
+        """Put `stream` where the snapshot was taken; what its row must hold."""
+        saved = snapshot.decode(data)
+        saved.check(model.bundle.hash, model.precision, stream.chunk_frames)
+        if saved.row.decoder != decoder:
+            raise SnapshotError(f"the saved stream decodes with {saved.row.decoder}, not {decoder}")
+        stream.load(saved.stream, saved.feed)
+        return saved.row
+
+    def snapshot(self, key: Key) -> Snapshot:
+        """All of a stream, between two steps; no request of it may be half answered (Stream.settled)."""
+        live = self._streams[key]
+        model = live.group.model
+        return Snapshot(
+            bundle=model.bundle.hash,
+            precision=model.precision,
+            chunk_frames=live.group.chunk_frames,
+            stream=live.stream.export(),
+            feed=live.stream.feed.export(),
+            row=live.group.export(key),
+        )
 
     def _group(self, model: Model, chunk_frames: int) -> Group:
         group_key = (model.bundle.hash, id(model), chunk_frames)
@@ -222,6 +267,19 @@ class Core:
             return True
         return self.peek and self._peek(plan) or listened
 
+    def stats(self) -> dict[str, float]:
+        """Figures for load and metrics: streams and rows, the part of time that steps take, batches so far."""
+        groups = list(self.groups.values())
+        steps = sum(g.counters.steps for g in groups)
+        return {
+            "streams": len(self._streams),
+            "max_streams": self.max_streams,
+            "step_share": self._meter.share(self.clock()),
+            "encoder_calls": steps,
+            "mean_batch": self._rows_run / steps if steps else 0.0,
+            "retries": sum(g.counters.retries for g in groups),
+        }
+
     def wake_at(self) -> float | None:
         """When `step` has something to do next, if nothing comes in before; None: never."""
         now = self.clock()
@@ -245,17 +303,43 @@ class Core:
         started = self.clock()
         with blas.one_thread():
             outcomes = group.run(rows, dense, work)
-        group.load.cost.observe(dense or len(rows), self.clock() - started)
+        seconds = self.clock() - started
+        group.load.cost.observe(dense or len(rows), seconds)
+        self._meter.add(self.clock(), seconds)
+        self._rows_run += len(rows)
         for (key, live), w, outcome in zip(streams, work, outcomes, strict=True):
             if outcome.error is not None:
                 self._fail(key, live, outcome.error, retryable=True)
                 continue
-            self._emit(key, live.stream.done(w, outcome.tokens))
+            try:
+                events = live.stream.done(w, outcome.tokens)
+            except Exception as error:
+                # A defect of ours, or a snapshot that somebody else wrote: the others' results are good.
+                logger.exception("stream %s cannot take its tokens", key[1])
+                self._fail(key, live, error, retryable=True)
+                continue
+            self._emit(key, events)
             if live.closing and not live.stream.feed.busy:
                 self._end(key, live)
-            else:
-                live.slot.ready_at = None
-                self._refresh(live)
+                continue
+            self._checkpoint(key, live, events)
+            live.slot.ready_at = None
+            self._refresh(live)
+
+    def _checkpoint(self, key: Key, live: _Live, events: Sequence[Event]) -> None:
+        """Save a recoverable stream now and then; and always with a Final that came of time, not of what was sent: a
+        replay would not give it again."""
+        stream = live.stream
+        if not stream.opened.recoverable or not stream.settled or stream.feed.waiting > MAX_BACKLOG["live"]:
+            return
+        timed = any(isinstance(e, Final) and e.reason == "idle" for e in events)
+        heard = live.saved_at
+        due = stream.feed.heard - heard >= CHECKPOINT_SAMPLES or live.taken >= CHECKPOINT_MESSAGES
+        if timed or due:
+            live.saved_at = stream.feed.heard
+            data = snapshot.encode(self.snapshot(key))
+            self._emit(key, [stream.event(Checkpoint, taken=live.taken, snapshot=data)])
+            live.taken = 0
 
     def _peek(self, wake: float | None) -> bool:
         """With nothing else to do until `wake`: show what long, unfinished chunks hold so far."""

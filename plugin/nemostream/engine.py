@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class Engine:
         self._waiting: dict[str | None, list[tuple[int, Message]]] = {}
         self._loads_for: dict[tuple[int, int], str | None] = {}
         self._thread: threading.Thread | None = None
+        self._busy_since: float | None = None
 
     def connect(self, deliver: Deliver) -> Connection:
         """A new owner. `deliver` gets its events on the engine's thread and must not block.
@@ -134,6 +136,20 @@ class Engine:
         """Steps taken since the start, over all groups."""
         return sum(g.counters.steps for g in list(self._core.groups.values()))
 
+    @property
+    def mail(self) -> int:
+        """Messages that wait for the engine."""
+        return len(self._mail)
+
+    @property
+    def busy_since(self) -> float | None:
+        """When the step began that is running now (time.monotonic); None between steps."""
+        return self._busy_since
+
+    def stats(self) -> dict[str, float]:
+        """What the engine is doing, for load figures and metrics."""
+        return self._core.stats()
+
     def _post(self, items: Sequence[tuple[int, Message | None] | Callable[[], None]]) -> None:
         with self._wake:
             if self._closed:
@@ -150,12 +166,14 @@ class Engine:
                     self._take(item)
                 except Exception:
                     logger.exception("a message cannot be taken; it is dropped")
+            self._busy_since = time.monotonic()
             try:
                 self._core.step()
             except Exception as error:
                 # A defect of ours: no owner may be left waiting for an answer that never comes.
                 logger.exception("the engine failed; its streams are closed")
                 self._core.fail_all(error)
+            self._busy_since = None
             self._hand_out()
         self._say_goodbye()
 

@@ -51,5 +51,25 @@ class StepFailed(NemostreamError):
     """The model failed on this stream's audio; nothing of that step was committed."""
 
 
+class SnapshotError(NemostreamError):
+    """A saved state cannot be gone on with here: it is damaged, or of another model, chunk size, decoder or version."""
+
+
 class Overrun(NemostreamError):
     """More audio waits than the engine can catch up with; the stream was closed so that others do not suffer."""
+
+
+class EngineLost(NemostreamError):
+    """The engine's process is gone or does not answer, and no other one could take its place."""
+
+
+class VersionMismatch(NemostreamError):
+    """The engine's process and this one speak different versions of the protocol."""
+
+
+class WireError(NemostreamError):
+    """Bytes that are no message of the protocol."""
+
+
+class EngineTaken(NemostreamError):
+    """Another process is the engine of that socket."""

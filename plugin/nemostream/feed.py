@@ -15,7 +15,7 @@ import numpy as np
 from nemostream.encoders import Floats
 from nemostream.mel import MelFilters, MelStream
 from nemostream.protocol import SAMPLE_RATE, FinalReason, Samples
-from nemostream.vad import WINDOW, Ear
+from nemostream.vad import WINDOW, Ear, EarState
 
 FRONT_FRAMES = 7
 """Mel frames before the stream in its first chunk: chunk k takes frames [8Tk - 7, 8Tk + 8T - 8]."""
@@ -33,6 +33,26 @@ class Request:
     """Samples by which the clock jumps once the request is answered."""
 
 
+@dataclass(slots=True)
+class FeedState:
+    """A Feed as plain data.
+
+    Attributes:
+        frames: (n, n_mels) mel frames that wait for the rest of their chunk.
+        mel_tail: MelStream.tail.
+        unjudged: samples that the detector has not heard.
+        inbox: what waits behind, each part samples or a request.
+    """
+
+    frames: Floats
+    mel_tail: tuple[Floats, float]
+    heard: int
+    unjudged: Samples
+    inbox: list[tuple[Samples | None, Request | None]]
+    open_request: Request | None
+    ear: EarState | None
+
+
 class SampleQueue:
     """Samples in the order they came, taken in pieces of any size without copying what stays."""
 
@@ -47,6 +67,10 @@ class SampleQueue:
         if len(samples):
             self._parts.append(samples)
             self._length += len(samples)
+
+    def peek(self) -> Samples:
+        """All of them; they stay."""
+        return np.concatenate([np.zeros(0, np.float32), *self._parts])
 
     def take(self, count: int) -> Samples:
         """The first `count` samples, or all there are."""
@@ -156,6 +180,33 @@ class Feed:
         """The open request was answered: the audio behind it may come."""
         self.open_request = None
         self._requests -= 1
+        self._fill()
+
+    def export(self) -> FeedState:
+        """All of it, shared, not copied: nothing here is changed in place."""
+        inbox: list[tuple[Samples | None, Request | None]] = []
+        for part in self._inbox:
+            inbox.append((None, part) if isinstance(part, Request) else (part.peek(), None))
+        ear = None if self.ear is None else self.ear.export()
+        return FeedState(self._frames, self._mel.tail, self.heard, self._unjudged.peek(), inbox, self.open_request, ear)
+
+    def load(self, saved: FeedState) -> None:
+        """Go on where `saved` was taken. The detector hears on only if it is on here too."""
+        self.heard, self.open_request = saved.heard, saved.open_request
+        self._frames = saved.frames
+        self._mel.load(saved.mel_tail)
+        self._requests = int(saved.open_request is not None)
+        for samples, request in saved.inbox:
+            if request is not None:
+                self._ask(request)
+            elif samples is not None:
+                self._admit(samples)
+        if self.ear is None:
+            self._admit(saved.unjudged)
+        else:
+            self._unjudged.put(saved.unjudged)
+            if saved.ear is not None:
+                self.ear.load(saved.ear)
         self._fill()
 
     def _ask(self, request: Request) -> None:

@@ -54,6 +54,15 @@ class MelStream:
         other._shared, other._buffer, other._last = self._shared, self._buffer, self._last
         return other
 
+    @property
+    def tail(self) -> tuple[Floats, float]:
+        """What the next frames need of the samples so far, and the last of them."""
+        return self._buffer, float(self._last)
+
+    def load(self, tail: tuple[Floats, float]) -> None:
+        """Go on where that `tail` was."""
+        self._buffer, self._last = tail[0], np.float32(tail[1])
+
     def push(self, samples: Floats) -> Floats:
         """Take float32 samples (n,); return the frames (m, n_mels) that are now final, m possibly 0."""
         s = self._shared

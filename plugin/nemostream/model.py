@@ -16,6 +16,7 @@ class Model:
     """One bundle in memory, shared by all its streams.
 
     Attributes:
+        precision: of the encoder, "int8" or "fp32".
         mel: constants of the front end.
         vocabulary: the pieces.
         frame_samples: samples per encoder frame.
@@ -23,9 +24,10 @@ class Model:
         delay_samples: how long after a sound its token is emitted.
     """
 
-    def __init__(self, bundle: Bundle, backend: EncoderBackend) -> None:
+    def __init__(self, bundle: Bundle, backend: EncoderBackend, precision: str) -> None:
         info = bundle.info
         self.bundle = bundle
+        self.precision = precision
         self.backend = backend
         self.mel = MelFilters(
             bundle.weights["mel.filters"],
@@ -58,7 +60,7 @@ class Model:
         chosen = precision or ("int8" if "int8" in held else held[0])
         if chosen not in held:
             raise BundleError(f"{path} holds {', '.join(held)}, not {chosen}; convert the model again with {chosen}")
-        return cls(bundle, OnnxBackend(bundle, chosen, threads))
+        return cls(bundle, OnnxBackend(bundle, chosen, threads), chosen)
 
     @property
     def chunks_ms(self) -> list[int]:

@@ -57,7 +57,8 @@ class Open:
     """Open `stream` (a number its owner chose). Answered by Started or Refused.
 
     `model`: a name or a bundle path, None for the default; `chunk_ms`: None for the bundle's default;
-    `decoder`: "rnnt" or "ctc", None for the bundle's default.
+    `decoder`: "rnnt" or "ctc", None for the bundle's default; `recoverable`: send Checkpoints; `resume`: go on where
+    that snapshot was taken (the same model, chunk size and decoder, or Refused with SnapshotError).
     """
 
     stream: int
@@ -67,6 +68,8 @@ class Open:
     decoder: Literal["rnnt", "ctc"] | None = None
     endpointing: Endpointing = Endpointing()
     priority: Priority = "live"
+    recoverable: bool = False
+    resume: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +145,23 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """The stream has a row. `wall_time`: seconds since the epoch when it was opened; `chunk_ms` as it was chosen."""
+    """The stream has a row. `wall_time`: seconds since the epoch when it was opened; `chunk_ms` as it was chosen;
+    `at_sample`: its clock, 0 unless it resumes."""
 
     bundle: str
     language: str
     chunk_ms: int
     wall_time: float
+    at_sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Interim(Event):
-    """The whole text of the current segment so far."""
+    """The whole text of the current segment so far. `segment` counts the stream's segments, from 0."""
 
     text: str
     words: tuple[Word, ...]
+    segment: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +170,14 @@ class Preflight(Event):
 
     text: str
     words: tuple[Word, ...]
+    segment: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Final(Event):
     """A segment's text, never changed afterwards. `end_sample` is where speech ended (the last word's end), or the
-    sample at which an empty Final was asked for."""
+    sample at which an empty Final was asked for. `whole`: False where audio was lost on the way to the engine, so words
+    may be missing from it."""
 
     text: str
     words: tuple[Word, ...]
@@ -177,13 +185,25 @@ class Final(Event):
     end_sample: int
     reason: FinalReason
     flush_id: int | None = None
+    segment: int = 0
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Usage(Event):
-    """Samples of audio accepted since the last Usage."""
+    """Samples of audio accepted since the last Usage, and since the stream's begin."""
 
     samples: int
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Event):
+    """The state of a recoverable stream, for `Open.resume` (snapshot.py): after all events before this one, and after
+    `taken` more messages than the Checkpoint before it, or the Open, covered."""
+
+    taken: int
+    snapshot: bytes
 
 
 @dataclass(frozen=True, slots=True)

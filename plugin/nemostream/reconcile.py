@@ -26,6 +26,16 @@ class Sorted(NamedTuple):
 
 
 @dataclass(slots=True)
+class ReconcilerState:
+    """A Reconciler as plain data."""
+
+    given: list[Token]
+    until: int
+    last_frame: int | None
+    word: _Kind
+
+
+@dataclass(slots=True)
 class Reconciler:
     """What one flush gave.
 
@@ -44,7 +54,14 @@ class Reconciler:
 
     def fork(self) -> Reconciler:
         """A copy for tokens that are not committed."""
-        return Reconciler(self.vocabulary, list(self.given), self.until, self.last_frame, self.word)
+        return Reconciler.load(self.vocabulary, self.export())
+
+    def export(self) -> ReconcilerState:
+        return ReconcilerState(list(self.given), self.until, self.last_frame, self.word)
+
+    @classmethod
+    def load(cls, vocabulary: Vocabulary, saved: ReconcilerState) -> Reconciler:
+        return cls(vocabulary, list(saved.given), saved.until, saved.last_frame, saved.word)
 
     def after_flush(self, given: Sequence[Token], seen: Sequence[Token], until: int) -> Reconciler:
         """The reconciler for what follows a flush.

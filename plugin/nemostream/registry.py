@@ -3,30 +3,61 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from nemostream.engine import Engine, EngineConfig
+from nemostream.protocol import Event, Message
+from nemostream.remote import RemoteEngine, Shared
 
 LINGER_SECONDS = 60.0
 """An engine that nobody uses stays this long: jobs come one after another, and loading a model takes time."""
 
+
+class AnyConnection(Protocol):
+    """One owner of streams (engine.Connection, remote.RemoteConnection)."""
+
+    def send(self, *messages: Message) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class AnyEngine(Protocol):
+    """An engine in this process (engine.Engine) or in one of its own (remote.RemoteEngine)."""
+
+    def connect(self, deliver: Callable[[Sequence[Event]], None]) -> AnyConnection: ...
+
+    def load(self, model: str | None = None) -> None: ...
+
+    def stats(self) -> dict[str, float]: ...
+
+    def close(self) -> None: ...
+
+
+Config = EngineConfig | Shared
+
 _lock = threading.Lock()
-_engines: dict[EngineConfig, Engine] = {}
-_users: dict[EngineConfig, int] = {}
-_changes: dict[EngineConfig, int] = {}
+_engines: dict[Config, Engine | RemoteEngine] = {}
+_users: dict[Config, int] = {}
+_changes: dict[Config, int] = {}
 
 
-def acquire(config: EngineConfig | None = None) -> Engine:
-    """The engine for that config, made on first use. Give it back with `release`."""
+def acquire(config: Config | None = None) -> Engine | RemoteEngine:
+    """The engine for that config, made on first use. Give it back with `release`.
+
+    Args:
+        config: an EngineConfig for one in this process (the default), or Shared() for the machine's.
+    """
     config = config or EngineConfig()
     with _lock:
         if config not in _engines or _engines[config].closed:
-            _engines[config] = Engine(config)
+            _engines[config] = Engine(config) if isinstance(config, EngineConfig) else RemoteEngine(config)
             _users[config] = 0
         _users[config] = _users.get(config, 0) + 1
         return _engines[config]
 
 
-def release(engine: Engine, linger: float = LINGER_SECONDS) -> None:
+def release(engine: Engine | RemoteEngine, linger: float = LINGER_SECONDS) -> None:
     """One user less; `linger` seconds after the last one the engine stops, unless somebody came meanwhile."""
     with _lock:
         if _engines.get(engine.config) is not engine:
@@ -40,7 +71,7 @@ def release(engine: Engine, linger: float = LINGER_SECONDS) -> None:
     timer.start()
 
 
-def _stop_if_unused(engine: Engine, change: int) -> None:
+def _stop_if_unused(engine: Engine | RemoteEngine, change: int) -> None:
     """`change`: the count at the release that set the timer; a later one has a timer of its own."""
     with _lock:
         config = engine.config

@@ -15,7 +15,7 @@ import numpy as np
 
 from nemostream.encoders import Floats
 from nemostream.errors import AudioError
-from nemostream.feed import GAP_FINALISES, Feed, Request
+from nemostream.feed import GAP_FINALISES, Feed, FeedState, Request
 from nemostream.greedy import Token
 from nemostream.model import Model
 from nemostream.protocol import (
@@ -30,7 +30,7 @@ from nemostream.protocol import (
     Samples,
     Usage,
 )
-from nemostream.reconcile import Reconciler
+from nemostream.reconcile import Reconciler, ReconcilerState
 from nemostream.transcript import Segment, Timeline, text_of
 from nemostream.vad import Ear
 from nemostream.work import Work
@@ -43,6 +43,32 @@ USAGE_SAMPLES = 5 * SAMPLE_RATE
 """Audio between two Usage events."""
 
 E = TypeVar("E", bound=Event)
+
+
+@dataclass(slots=True)
+class StreamState:
+    """A Stream as plain data, its way in apart.
+
+    Attributes:
+        tokens: of the segment that is open.
+        given_until: transcript.Segment's.
+        shifts, before: of transcript.Timeline.
+    """
+
+    chunks: int
+    finalised: int
+    pushed: int
+    audio: int
+    unreported: int
+    sequence: int
+    segment: int
+    shown: str
+    stable: str
+    tokens: list[Token]
+    given_until: int
+    shifts: list[tuple[int, int]]
+    before: int
+    reconciler: ReconcilerState
 
 
 @dataclass(slots=True, eq=False)
@@ -76,8 +102,10 @@ class Stream:
         self._peeking = False
         self._peeked = 0
         self._pushed = 0
+        self._audio = 0
         self._unreported = 0
         self._sequence = 0
+        self._number = 0
         self._blank_frames: int | None = None
         self.set_endpointing(opened.endpointing)
 
@@ -99,6 +127,7 @@ class Stream:
         elif at_sample is not None:
             samples = samples[self._pushed - at_sample :]
         self._pushed += len(samples)
+        self._audio += len(samples)
         self._unreported += len(samples)
         self.feed.push(samples)
 
@@ -154,6 +183,16 @@ class Stream:
     def behind(self) -> bool:
         """More than a whole chunk waits beside the next one: the stream is catching up."""
         return self.feed.waiting > self.chunk_frames * self._model.frame_samples
+
+    @property
+    def at_sample(self) -> int:
+        """The stream's clock: where the next push begins."""
+        return self._pushed
+
+    @property
+    def settled(self) -> bool:
+        """No request is half answered, so the stream can be exported."""
+        return self._trial is None
 
     @property
     def unfinalised(self) -> bool:
@@ -212,12 +251,46 @@ class Stream:
         if self._unreported < max(1, at_least):
             return []
         samples, self._unreported = self._unreported, 0
-        return [self.event(Usage, samples=samples)]
+        return [self.event(Usage, samples=samples, total=self._audio)]
 
     def event(self, kind: type[E], **fields: Any) -> E:
         """An event of this stream, numbered."""
         self._sequence += 1
         return kind(self.opened.stream, self.generation, self._sequence, **fields)
+
+    # --- leaving and coming back ---
+
+    def export(self) -> StreamState:
+        """Where the stream stands, between two steps and with no request half answered."""
+        assert self._trial is None
+        return StreamState(
+            chunks=self._chunks,
+            finalised=self._finalised,
+            pushed=self._pushed,
+            audio=self._audio,
+            unreported=self._unreported,
+            sequence=self._sequence,
+            segment=self._number,
+            shown=self._shown,
+            stable=self._stable,
+            tokens=list(self._segment.tokens),
+            given_until=self._segment.given_until,
+            shifts=list(self._timeline.shifts),
+            before=self._timeline.before,
+            reconciler=self._reconciler.export(),
+        )
+
+    def load(self, saved: StreamState, feed: FeedState) -> None:
+        """Go on where `saved` was exported."""
+        self.feed.load(feed)
+        self._chunks, self._finalised, self._number = saved.chunks, saved.finalised, saved.segment
+        self._pushed, self._audio, self._unreported = saved.pushed, saved.audio, saved.unreported
+        self._sequence, self._shown, self._stable = saved.sequence, saved.shown, saved.stable
+        # What a look into an unfinished chunk had shown may have to be taken back.
+        self._peeking = bool(saved.shown)
+        self._segment.tokens, self._segment.given_until = list(saved.tokens), saved.given_until
+        self._timeline.shifts, self._timeline.before = list(saved.shifts), saved.before
+        self._reconciler = Reconciler.load(self._model.vocabulary, saved.reconciler)
 
     # --- inside ---
 
@@ -255,7 +328,8 @@ class Stream:
         current = self._segment.tokens
         if current and end - current[-1].frame > PREFLIGHT_FRAMES and self._shown not in ("", self._stable):
             self._stable = self._shown
-            events.append(self.event(Preflight, text=self._shown, words=self._segment.words()))
+            words = self._segment.words()
+            events.append(self.event(Preflight, text=self._shown, words=words, segment=self._number))
         return events
 
     def _close_if_quiet(self, frame: int) -> list[Event]:
@@ -308,7 +382,9 @@ class Stream:
             end_sample=end,
             reason=reason,
             flush_id=flush_id,
+            segment=self._number,
         )
+        self._number += 1
         return [final]
 
     def _show(self, more: Sequence[Token]) -> list[Event]:
@@ -318,4 +394,4 @@ class Stream:
         if text == self._shown:
             return []
         self._shown = text
-        return [self.event(Interim, text=text, words=words)]
+        return [self.event(Interim, text=text, words=words, segment=self._number)]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,9 +22,18 @@ CONTEXT = 64
 SPEECH, SILENCE = 0.5, 0.35
 """Speech begins at the first probability and ends below the second (Silero's own hysteresis)."""
 
-
 ROUNDS = 32
 """Windows of a stream that are listened to between two steps: about a second."""
+
+
+@dataclass(slots=True)
+class EarState:
+    """An Ear as plain data."""
+
+    state: Floats
+    context: Floats
+    speaking: bool
+    quiet: int
 
 
 class Ear:
@@ -38,6 +48,13 @@ class Ear:
         self.context: Floats = np.zeros(CONTEXT, np.float32)
         self._speaking = False
         self._quiet = 0
+
+    def export(self) -> EarState:
+        return EarState(self.state, self.context, self._speaking, self._quiet)
+
+    def load(self, saved: EarState) -> None:
+        self.state, self.context = saved.state, saved.context
+        self._speaking, self._quiet = saved.speaking, saved.quiet
 
     def judge(self, probability: float) -> bool:
         """Take the network's word for a window; True if speech has just ended."""

@@ -18,8 +18,10 @@ from livekit.agents.utils import AudioBuffer, is_given, shortuuid
 
 from nemostream import errors, registry
 from nemostream.client import Client, ClientStream
+from nemostream.engine import EngineConfig
 from nemostream.models import catalog
 from nemostream.protocol import SAMPLE_RATE, Endpointing, Failed, Final, Word
+from nemostream.remote import Shared
 
 from .audio import mono, resample, samples
 from .errors import api_error, failed_error
@@ -29,7 +31,7 @@ from .options import STTOptions
 from .stream import SpeechStream
 
 if TYPE_CHECKING:
-    from nemostream.engine import Engine
+    from nemostream.registry import AnyEngine
 
 
 class STT(stt.STT[Literal["metrics_collected", "error"]]):
@@ -42,7 +44,9 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         endpointing: when an utterance ends without being asked to.
         speaker_id: who speaks, where all of this STT's audio is one known person's; then every transcript says so,
             which LiveKit's MultiSpeakerAdapter asks for. The model itself tells no speakers apart.
-        engine: "local" shares one engine among all STTs of this process; or an Engine that the caller owns.
+        engine: "shared" is the machine's engine, a process of its own that all processes use and that is started when
+            it is first needed (docs/sharing.md); "local" shares one among the STTs of this process; or an Engine or
+            RemoteEngine that the caller owns.
 
     Raises:
         ValueError: an option that no bundle could satisfy.
@@ -56,7 +60,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         language: NotGivenOr[str] = NOT_GIVEN,
         endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
         speaker_id: NotGivenOr[str] = NOT_GIVEN,
-        engine: Literal["local"] | Engine = "local",
+        engine: Literal["shared", "local"] | AnyEngine = "shared",
     ) -> None:
         super().__init__(
             capabilities=stt.STTCapabilities(
@@ -68,14 +72,15 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
                 manual_flush=True,
             )
         )
-        if isinstance(engine, str) and engine != "local":
-            raise ValueError(f"engine must be 'local' or an Engine, not {engine!r}")
+        if isinstance(engine, str) and engine not in ("shared", "local"):
+            raise ValueError(f"engine must be 'shared', 'local' or an Engine, not {engine!r}")
         self._opts = self.merge(
             STTOptions(), model=model, chunk_ms=chunk_ms, language=language, endpointing=endpointing
         )
         self.speaker_id = speaker_id if is_given(speaker_id) else None
         self._owned_engine = None if isinstance(engine, str) else engine
-        self._shared_engine: Engine | None = None
+        self._where: EngineConfig | Shared = EngineConfig() if engine == "local" else Shared()
+        self._shared_engine: AnyEngine | None = None
         self._release: weakref.finalize[..., STT] | None = None
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = weakref.WeakKeyDictionary()
         self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
@@ -146,12 +151,12 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             client = self._clients[loop] = Client(self._engine())
         return client
 
-    def _engine(self) -> Engine:
+    def _engine(self) -> AnyEngine:
         if self._owned_engine is not None:
             return self._owned_engine
         if self._shared_engine is None:
-            self._shared_engine = registry.acquire()
-            self._release = weakref.finalize(self, registry.release, self._shared_engine)
+            self._shared_engine = engine = registry.acquire(self._where)
+            self._release = weakref.finalize(self, registry.release, engine)
             # At exit the process takes the engine's daemon thread with it.
             self._release.atexit = False
         return self._shared_engine
@@ -198,7 +203,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, shortuuid("nemo_"), [data])
 
 
-def _load(engine: Engine, model: str | None) -> None:
+def _load(engine: AnyEngine, model: str | None) -> None:
     try:
         engine.load(model)
     except errors.NemostreamError as error:
