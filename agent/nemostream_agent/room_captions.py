@@ -18,8 +18,8 @@ from livekit.plugins import nemo
 
 from .log import logger
 from .publisher import CaptionPublisher
+from .track_audio import TrackAudio
 
-FRAME_MS = 80
 REOPEN_PERIOD = 2.0
 """Seconds until a track whose stream failed for good (a full engine, say) is tried again."""
 
@@ -30,6 +30,7 @@ class RoomCaptions:
     def __init__(self, room: rtc.Room, stt: nemo.STT) -> None:
         self._room = room
         self._stt = stt
+        self._audio = TrackAudio()
         self._tracks: dict[str, TrackCaptions] = {}
         self._ending: set[asyncio.Task[None]] = set()
         room.on("track_subscribed", self._on_subscribed)
@@ -46,6 +47,7 @@ class RoomCaptions:
             self._end(sid)
         if self._ending:
             await asyncio.wait(self._ending)
+        self._audio.close()
 
     def _on_subscribed(
         self, track: rtc.Track, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
@@ -55,7 +57,7 @@ class RoomCaptions:
         if participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
             return  # agents send the text of what they say themselves
         publisher = CaptionPublisher(self._room, participant.identity, publication.sid)
-        captions = self._tracks[publication.sid] = TrackCaptions(track, self._stt, publisher)
+        captions = self._tracks[publication.sid] = TrackCaptions(self._audio.open(track), self._stt, publisher)
         if publication.muted:
             captions.mute()
 
@@ -83,11 +85,10 @@ class RoomCaptions:
 class TrackCaptions:
     """One track's audio through one speech stream to one publisher."""
 
-    def __init__(self, track: rtc.Track, stt: nemo.STT, publisher: CaptionPublisher) -> None:
+    def __init__(self, audio: rtc.AudioStream, stt: nemo.STT, publisher: CaptionPublisher) -> None:
         self._stt = stt
         self._publisher = publisher
-        # The SDK makes exactly the frames that the engine hears: no resampling and no waiting on our side.
-        self._audio = rtc.AudioStream(track, sample_rate=16_000, num_channels=1, frame_size_ms=FRAME_MS)
+        self._audio = audio
         self._stream = stt.stream()
         self._muted = False
         self._listening = asyncio.create_task(self._listen(), name="captions.listen")
