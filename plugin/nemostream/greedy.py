@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nemostream.encoders import Floats, Indices
+from nemostream.encoders import Arrays, Floats, Indices, check_row, export_row
 
 
 class Token(NamedTuple):
@@ -33,9 +33,18 @@ class Decoder(Protocol):
 
     def move(self, source: int, target: int) -> None: ...
 
-    def save(self, row: int) -> Any: ...
+    def save(self, rows: int | Indices) -> Any:
+        """A copy of a row, or of several at once, for `restore`."""
 
-    def restore(self, row: int, saved: Any) -> None: ...
+    def restore(self, rows: int | Indices, saved: Any) -> None: ...
+
+    def export(self, row: int) -> Arrays:
+        """A copy of `row` as plain arrays."""
+
+    def check(self, saved: Arrays) -> None:
+        """Raises SnapshotError if `load` would not take it."""
+
+    def load(self, row: int, saved: Arrays) -> None: ...
 
     def step(self, rows: Indices, encoded: Floats, frames: npt.NDArray[np.intp]) -> list[list[Token]]:
         """Decode `encoded` (B, T, D) for the B given rows, of each the first `frames[b]` frames (0: leave the row
@@ -62,6 +71,7 @@ class RnntDecoder:
         self._g = np.zeros((capacity, self._pred.shape[1]), np.float32)
         self._h = np.zeros((capacity, layers, hidden), np.float32)
         self._c = np.zeros((capacity, layers, hidden), np.float32)
+        self._arrays: Arrays = {"g": self._g, "h": self._h, "c": self._c}
 
     def reset(self, row: int) -> None:
         self.restore(row, tuple(x[0] for x in self._start))
@@ -69,11 +79,20 @@ class RnntDecoder:
     def move(self, source: int, target: int) -> None:
         self.restore(target, self.save(source))
 
-    def save(self, row: int) -> tuple[Floats, Floats, Floats]:
-        return self._g[row].copy(), self._h[row].copy(), self._c[row].copy()
+    def save(self, rows: int | Indices) -> tuple[Floats, Floats, Floats]:
+        return self._g[rows].copy(), self._h[rows].copy(), self._c[rows].copy()
 
-    def restore(self, row: int, saved: tuple[Floats, Floats, Floats]) -> None:
-        self._g[row], self._h[row], self._c[row] = saved
+    def restore(self, rows: int | Indices, saved: tuple[Floats, Floats, Floats]) -> None:
+        self._g[rows], self._h[rows], self._c[rows] = saved
+
+    def export(self, row: int) -> Arrays:
+        return export_row(self._arrays, row)
+
+    def check(self, saved: Arrays) -> None:
+        check_row(self._arrays, saved)
+
+    def load(self, row: int, saved: Arrays) -> None:
+        self.restore(row, (saved["g"], saved["h"], saved["c"]))
 
     def step(self, rows: Indices, encoded: Floats, frames: npt.NDArray[np.intp]) -> list[list[Token]]:
         batch, chunk, width = encoded.shape
@@ -131,11 +150,20 @@ class CtcDecoder:
     def move(self, source: int, target: int) -> None:
         self._previous[target] = self._previous[source]
 
-    def save(self, row: int) -> int:
-        return int(self._previous[row])
+    def save(self, rows: int | Indices) -> Indices:
+        return np.array(self._previous[rows])
 
-    def restore(self, row: int, saved: int) -> None:
-        self._previous[row] = saved
+    def restore(self, rows: int | Indices, saved: Indices) -> None:
+        self._previous[rows] = saved
+
+    def export(self, row: int) -> Arrays:
+        return export_row({"previous": self._previous}, row)
+
+    def check(self, saved: Arrays) -> None:
+        check_row({"previous": self._previous}, saved)
+
+    def load(self, row: int, saved: Arrays) -> None:
+        self.restore(row, saved["previous"])
 
     def step(self, rows: Indices, encoded: Floats, frames: npt.NDArray[np.intp]) -> list[list[Token]]:
         batch, chunk, width = encoded.shape

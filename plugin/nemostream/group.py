@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nemostream.encoders import EncoderRows, Floats, Indices
-from nemostream.errors import StepFailed
+from nemostream.encoders import EncoderRows, Floats, Indices, RowState
+from nemostream.errors import SnapshotError, StepFailed
 from nemostream.greedy import Decoder, Token
 from nemostream.model import Model
 from nemostream.rows import Rows
@@ -47,19 +47,44 @@ class Group:
         self._decoder_of: list[str] = []
         self._saved: dict[Hashable, tuple[Any, Any]] = {}
 
-    def take(self, owner: Hashable, decoder: str, slot: Slot) -> int | None:
-        """A fresh row for `owner`; returns its generation, or None when every row is taken."""
+    def take(self, owner: Hashable, decoder: str, slot: Slot, state: RowState | None = None) -> int | None:
+        """A row for `owner`, fresh or as `state` says; returns its generation, or None when every row is taken.
+
+        Raises:
+            SnapshotError: the state is damaged, or of another model, chunk size or decoder. No row was taken.
+        """
         if decoder not in self._decoders:
             self._decoders[decoder] = self.model.decoder(decoder, self.rows.capacity)
+        if state is not None:
+            self._check(decoder, state)
         taken = self.rows.take(owner)
         if taken is None:
             return None
         row, generation = taken
-        self._encoder.reset(row)
-        self._decoders[decoder].reset(row)
+        if state is None:
+            self._encoder.reset(row)
+            self._decoders[decoder].reset(row)
+        else:
+            self._encoder.load(row, state.encoder_row)
+            self._decoders[decoder].load(row, state.decoder_row)
         self._decoder_of.append(decoder)
         self.load.slots.append(slot)
         return generation
+
+    def export(self, owner: Hashable) -> RowState:
+        """A copy of the owner's row, for `take`. Not between the first and the last uncommitted step of a request."""
+        assert owner not in self._saved, "a row in the middle of uncommitted steps cannot leave"
+        row = self.rows.row(owner)
+        name = self._decoder_of[row]
+        return RowState(name, self.chunk_frames, self._encoder.export(row), self._decoders[name].export(row))
+
+    def _check(self, decoder: str, state: RowState) -> None:
+        saved, wanted = (state.decoder, state.chunk_frames), (decoder, self.chunk_frames)
+        for name, found, here in zip(("decoder", "chunk size in frames"), saved, wanted, strict=True):
+            if found != here:
+                raise SnapshotError(f"the saved state has {name} {found}, not {here}; open the stream without it")
+        self._encoder.check(state.encoder_row)
+        self._decoders[decoder].check(state.decoder_row)
 
     def leave(self, owner: Hashable) -> None:
         """Free the owner's row."""

@@ -1,14 +1,63 @@
-"""What the engine asks of an encoder backend: rows of state on one side, steps over them on the other."""
+"""What the engine asks of an encoder backend: rows of state on one side, steps over them on the other.
+
+A row can leave as plain arrays (RowState) and go on in another row, group or process.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from nemostream.errors import SnapshotError
+
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
+Arrays = dict[str, npt.NDArray[Any]]
+"""Arrays by name: one row, or with a first axis of rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowState:
+    """All that a stream's later steps read of its row. It fits every group of the same model, precision and chunk size.
+
+    Of the embedded model that is 0.74 MB at 80 and 160 ms, 0.83 MB at 1120 ms: rings, but for 52 kB.
+
+    Attributes:
+        decoder: its name.
+        chunk_frames: T. Two chunk sizes may have rows of the same shape.
+        encoder_row: key and value rings, convolution tails, rows of the front end, frames committed.
+        decoder_row: the predictor's state, or CTC's last label.
+    """
+
+    decoder: str
+    chunk_frames: int
+    encoder_row: Arrays
+    decoder_row: Arrays
+
+
+def export_row(arrays: Arrays, row: int) -> Arrays:
+    """A copy of `row` of every array."""
+    return {name: np.array(array[row]) for name, array in arrays.items()}
+
+
+def check_row(arrays: Arrays, saved: Arrays) -> None:
+    """Raises SnapshotError unless `saved` can be a row of `arrays`: the same names, shapes and dtypes, all finite."""
+    if saved.keys() != arrays.keys():
+        names = ", ".join(sorted(saved.keys() ^ arrays.keys()))
+        raise SnapshotError(f"the saved state does not belong to this model ({names}); open the stream without it")
+    for name, array in arrays.items():
+        found, wanted = (saved[name].dtype, saved[name].shape), (array.dtype, array.shape[1:])
+        if found != wanted:
+            raise SnapshotError(
+                f"the saved state does not belong to this model: {name} is {found[0]} {found[1]}, not {wanted[0]} "
+                f"{wanted[1]}; open the stream without it"
+            )
+        if not np.isfinite(saved[name]).all():
+            raise SnapshotError(f"the saved state is damaged: {name} is not finite; open the stream without it")
 
 
 class EncoderRows(Protocol):
@@ -28,6 +77,15 @@ class EncoderRows(Protocol):
     def move(self, source: int, target: int) -> None:
         """Copy the state of row `source` into row `target`."""
 
+    def export(self, row: int) -> Arrays:
+        """A copy of all that later steps of `row` read."""
+
+    def check(self, saved: Arrays) -> None:
+        """Raises SnapshotError if `load` would not take it."""
+
+    def load(self, row: int, saved: Arrays) -> None:
+        """Make `row` the one that was exported."""
+
     def step(self, rows: int | Indices, mel: Floats) -> Floats:
         """Encode one chunk for each row.
 
@@ -39,8 +97,9 @@ class EncoderRows(Protocol):
             (B, T, D) float32, valid until the next step.
         """
 
-    def commit(self, positions: Indices) -> None:
-        """Write the columns of the last step for these positions of its batch (not row numbers)."""
+    def commit(self, positions: Indices, undo: Sequence[tuple[int, Any]] = ()) -> None:
+        """Write the columns of the last step for these positions of its batch (not row numbers), and put back the rows
+        in `undo`, others than those, to what `save` gave. All of it, or nothing if it raises."""
 
     def save(self, row: int) -> Any:
         """A small copy of what a commit overwrites and cannot be told from the position: for `restore`."""

@@ -11,12 +11,13 @@ so a step over the first n rows copies no state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nemostream.encoders import Floats, Indices
+from nemostream.encoders import Arrays, Floats, Indices
 from nemostream.encoders.state import RowState, SavedRow
 from nemostream.errors import BundleError, StepFailed, UnsupportedChunk
 
@@ -85,9 +86,6 @@ class OnnxRows:
         self._session = backend.session
         self._state = RowState(encoder, info.mel, chunk_frames, capacity, spare_frames)
         state = self._state
-        layers = range(encoder.n_layers)
-        self._ring_names = [f"{kind}{i}" for i in layers for kind in "kv"]
-        self._small_names = ["s0", "s1", "s2", *(f"c{i}" for i in layers)]
         self._mel = np.empty((capacity, 8 * chunk_frames, info.mel.n_mels), np.float32)
         self._left = np.empty(capacity, np.int64)
         self._age = np.empty((capacity, state.columns), np.int64)
@@ -115,6 +113,18 @@ class OnnxRows:
     def restore(self, row: int, saved: SavedRow) -> None:
         """Undo the commits since `save`. Raises ValueError past `spare_frames` frames."""
         self._state.restore(row, saved)
+
+    def export(self, row: int) -> Arrays:
+        """A copy of all that later steps of `row` read."""
+        return self._state.export(row)
+
+    def check(self, saved: Arrays) -> None:
+        """Raises SnapshotError if `load` would not take it."""
+        self._state.check(saved)
+
+    def load(self, row: int, saved: Arrays) -> None:
+        """Make `row` the one that was exported."""
+        self._state.load(row, saved)
 
     def step(self, rows: int | Indices, mel: Floats) -> Floats:
         """Encode one chunk for each row; see EncoderRows.
@@ -150,12 +160,18 @@ class OnnxRows:
         self._batch = index
         return encoded
 
-    def commit(self, positions: Indices) -> None:
-        """Write the columns of the last step for these positions of its batch."""
+    def commit(self, positions: Indices, undo: Sequence[tuple[int, SavedRow]] = ()) -> None:
+        """Write the columns of the last step for these positions of its batch and put back the rows in `undo`; what
+        can raise comes before the first write."""
         if self._batch is None:
             raise ValueError("there is no step to commit")
         positions = np.asarray(positions, np.intp)
-        self._state.commit(self._batch[positions], self._new_rings, self._new_small, positions)
+        rows = self._batch[positions]
+        for row, saved in undo:
+            self._state.check_restore(row, saved)
+        self._state.commit(rows, self._new_rings, self._new_small, positions)
+        for row, saved in undo:
+            self._state.restore(row, saved)
 
     def _gather(self, rows: Indices) -> None:
         if not self._gathered:
@@ -170,7 +186,7 @@ class OnnxRows:
             if len(self._bindings) >= _BINDINGS_KEPT:
                 self._bindings.clear()
             binding = self._session.io_binding()
-            names = [*self._ring_names, *self._small_names]
+            names = [*self._state.ring_names, *self._state.small_names]
             arrays = self._gathered if gather else [*self._state.rings, *self._state.small]
             inputs: list[tuple[str, npt.NDArray[Any]]] = [("mel", self._mel), ("left", self._left), ("age", self._age)]
             for name, array in (*inputs, *zip(names, arrays, strict=True)):

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemostream.encoders import Floats, Indices
+from nemostream.encoders import Arrays, Floats, Indices, check_row, export_row
+from nemostream.errors import SnapshotError
 from nemostream.models.info import EncoderInfo, MelInfo
 
 PREROLL = 7
@@ -33,6 +34,7 @@ class RowState:
         position: (capacity,) int64, frames committed since the row's reset.
         rings: k and v per layer, (capacity, H, columns, d_head) float32 each: k0, v0, k1, ...
         small: s0, s1, s2 of the front end and the convolution tail of every layer, each (capacity, ...).
+        arrays: all of these by name: position, k0, v0, ..., s0, s1, s2, c0, ...
     """
 
     def __init__(self, encoder: EncoderInfo, mel: MelInfo, chunk_frames: int, capacity: int, spare_frames: int) -> None:
@@ -49,6 +51,14 @@ class RowState:
         shapes = [(1, mel.n_mels), (channels, 1, first), (channels, 1, first // 2 + 1)] + [tail] * encoder.n_layers
         self.small: list[Floats] = [np.zeros((capacity, *shape), np.float32) for shape in shapes]
         self.position = np.zeros(capacity, np.int64)
+        layers = range(encoder.n_layers)
+        self.ring_names = [f"{kind}{i}" for i in layers for kind in "kv"]
+        self.small_names = ["s0", "s1", "s2", *(f"c{i}" for i in layers)]
+        self.arrays: Arrays = {
+            "position": self.position,
+            **dict(zip(self.ring_names, self.rings, strict=True)),
+            **dict(zip(self.small_names, self.small, strict=True)),
+        }
         self._order = np.arange(self.columns)
         self._steps = np.arange(chunk_frames)
 
@@ -59,8 +69,7 @@ class RowState:
             array[row] = 0
 
     def move(self, source: int, target: int) -> None:
-        self.position[target] = self.position[source]
-        for array in (*self.rings, *self.small):
+        for array in self.arrays.values():
             array[target] = array[source]
 
     def save(self, row: int) -> SavedRow:
@@ -68,12 +77,38 @@ class RowState:
 
     def restore(self, row: int, saved: SavedRow) -> None:
         """Raises ValueError if commits since `save` have overwritten columns that are needed again."""
-        ahead = int(self.position[row]) - saved.position
-        if not 0 <= ahead <= self.spare_frames:
-            raise ValueError(f"row {row} is {ahead} frames past the saved state, it can go back {self.spare_frames}")
+        self.check_restore(row, saved)
         self.position[row] = saved.position
         for array, copy in zip(self.small, saved.small, strict=True):
             array[row] = copy
+
+    def check_restore(self, row: int, saved: SavedRow) -> None:
+        """Raises what `restore` would."""
+        ahead = int(self.position[row]) - saved.position
+        if not 0 <= ahead <= self.spare_frames:
+            raise ValueError(f"row {row} is {ahead} frames past the saved state, it can go back {self.spare_frames}")
+
+    def export(self, row: int) -> Arrays:
+        """A copy of `row`. Ring columns that no step will see are zero: they may be of the row's owner before."""
+        saved = export_row(self.arrays, row)
+        unseen = self.age(slice(row, row + 1))[0] == 0
+        for name in self.ring_names:
+            saved[name][:, unseen] = 0
+        return saved
+
+    def check(self, saved: Arrays) -> None:
+        """Raises SnapshotError if `saved` is not of rows like these."""
+        check_row(self.arrays, saved)
+        position = int(saved["position"])
+        if position < 0 or position % self.chunk_frames:
+            raise SnapshotError(
+                f"the saved state is damaged: {position} frames are no chunks of {self.chunk_frames}; "
+                "open the stream without it"
+            )
+
+    def load(self, row: int, saved: Arrays) -> None:
+        for name, array in self.arrays.items():
+            array[row] = saved[name]
 
     def age(self, rows: slice | Indices) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         """(B, columns) int64: frames from each column to the row's next frame; 0 where nothing may be seen: empty,
