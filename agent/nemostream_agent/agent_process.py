@@ -6,11 +6,13 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 
 from .livekit_server import LiveKitServer
 
 START_TIMEOUT = 60.0
+DRAIN_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 REGISTERED = "registered worker"
 
@@ -20,12 +22,23 @@ class AgentError(Exception):
 
 
 class AgentProcess:
-    """`python -m nemostream_agent PROGRAM dev`, registered with `server` when entered, gone when left."""
+    """`python -m nemostream_agent PROGRAM dev`, registered with `server` when entered, gone when left.
+
+    Args:
+        server: where it registers.
+        program: one of ours.
+        mode: how LiveKit's command line runs it, with its options.
+        environment: more than LIVEKIT_URL and the keys.
+    """
 
     def __init__(
-        self, server: LiveKitServer, program: str = "captions", environment: dict[str, str] | None = None
+        self,
+        server: LiveKitServer,
+        program: str = "captions",
+        mode: Sequence[str] = ("dev",),
+        environment: dict[str, str] | None = None,
     ) -> None:
-        self._command = [sys.executable, "-m", "nemostream_agent", program, "dev"]
+        self._command = [sys.executable, "-m", "nemostream_agent", program, *mode]
         self._environment = {**os.environ, **server.environment, **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -62,6 +75,16 @@ class AgentProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    async def drain(self) -> int:
+        """Ask it to end, as an orchestrator does, and wait until it has; its exit status.
+
+        Raises:
+            asyncio.TimeoutError: it goes on.
+        """
+        assert self._process is not None
+        self._process.terminate()
+        return await asyncio.wait_for(self._process.wait(), DRAIN_TIMEOUT)
 
     async def stop(self) -> None:
         process, self._process = self._process, None

@@ -28,14 +28,16 @@ def load(process: JobProcess) -> None:
 server.setup_fnc = load
 
 
-@server.rtc_session()
-async def caption_room(ctx: JobContext) -> None:
-    stt: nemo.STT = ctx.proc.userdata["stt"]
-    captions = RoomCaptions(ctx.room, stt)
-
-    async def close() -> None:
+async def finish(ctx: JobContext) -> None:
+    """What was said becomes captions; a shutdown callback would come too late, behind the end of the room."""
+    captions: RoomCaptions | None = ctx.proc.userdata.get("captions")
+    if captions is not None:
         await captions.aclose()
-        await stt.aclose()
+    stt: nemo.STT = ctx.proc.userdata["stt"]
+    await stt.aclose()
 
-    ctx.add_shutdown_callback(close)
+
+@server.rtc_session(on_session_end=finish)
+async def caption_room(ctx: JobContext) -> None:
+    ctx.proc.userdata["captions"] = RoomCaptions(ctx.room, ctx.proc.userdata["stt"])
     await ctx.connect(auto_subscribe=AutoSubscribe.AUDIO_ONLY)

@@ -127,15 +127,22 @@ def _say(text: str) -> None:
 
 
 class LiveKitServer:
-    """A livekit-server in development mode on this machine's loopback; a context manager that stops it."""
+    """A livekit-server in development mode on this machine's loopback; a context manager that stops it.
+
+    Args:
+        binary: as `find_or_build` gives it.
+        ice_lite: the server only answers connectivity checks, so that media takes the way that it was told to.
+    """
 
     key, secret = DEV_KEY, DEV_SECRET
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, *, ice_lite: bool = False) -> None:
         self._binary = binary
+        self._ice_lite = ice_lite
         self._process: subprocess.Popen[bytes] | None = None
         self._log = tempfile.TemporaryFile()
         self.port = 0
+        self.tcp_port = self.udp_port = 0
 
     @property
     def url(self) -> str:
@@ -174,8 +181,9 @@ class LiveKitServer:
         return self._log.read().decode(errors="replace")
 
     def _start(self) -> None:
-        self.port, tcp, udp = _free_ports()
-        config = f"port: {self.port}\nrtc: {{tcp_port: {tcp}, udp_port: {udp}}}\n"
+        self.port, self.tcp_port, self.udp_port = _free_ports()
+        media = f"tcp_port: {self.tcp_port}, udp_port: {self.udp_port}, use_ice_lite: {str(self._ice_lite).lower()}"
+        config = f"port: {self.port}\nrtc: {{{media}}}\n"
         self._process = subprocess.Popen(
             [str(self._binary), "--dev", "--bind", "127.0.0.1", "--config-body", config],
             stdin=subprocess.DEVNULL,

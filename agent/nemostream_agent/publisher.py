@@ -73,12 +73,14 @@ class CaptionPublisher:
         self._segment = shortuuid("SG_")
         self._news.set()
 
-    async def aclose(self, timeout: float = 2.0) -> None:
-        """Send the finals that wait, then stop."""
+    async def aclose(self, timeout: float = 5.0) -> None:
+        """Send the finals that wait, then stop. A room that is reconnecting has `timeout` seconds."""
         self._closing = True
         self._news.set()
         await asyncio.wait([self._task], timeout=timeout)
         await aio.cancel_and_wait(self._task)
+        if self._finals:
+            logger.warning("%d final captions of a track could not be sent", len(self._finals))
 
     async def _publish(self) -> None:
         loop = asyncio.get_running_loop()
@@ -87,7 +89,7 @@ class CaptionPublisher:
             if self._finals:
                 if await self._send(self._finals[0]):
                     self._finals.popleft()
-                elif self._closing:
+                elif self._closing and not self._room.isconnected():
                     return
                 else:
                     await asyncio.sleep(RETRY_PERIOD)

@@ -8,6 +8,8 @@ await captions.aclose()
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 
 from livekit.agents import APIError, stt
 from livekit.agents.stt import SpeechEventType
@@ -23,6 +25,24 @@ from .track_audio import TrackAudio
 REOPEN_PERIOD = 2.0
 """Seconds until a track whose stream failed for good (a full engine, say) is tried again."""
 
+RETURN_PERIOD = 10.0
+"""Seconds within which a participant who is back was on a connection that broke, and has not simply left."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """When a participant's track gave its first and its last frame, on the monotonic clock. A connection that is made
+    anew brings the same track once more (ours broke), or another track of another participant sid (theirs did)."""
+
+    participant_sid: str
+    track_sid: str
+    since: float | None = None
+    until: float | None = None
+
+    def cut_off(self, again: Heard) -> bool:
+        """Whether `again` is what this was, on a new connection."""
+        return self.track_sid == again.track_sid or self.participant_sid != again.participant_sid
+
 
 class RoomCaptions:
     """Follows the microphone tracks of a room: subscribed, muted, unpublished, published again, several at once."""
@@ -32,6 +52,7 @@ class RoomCaptions:
         self._stt = stt
         self._audio = TrackAudio()
         self._tracks: dict[str, TrackCaptions] = {}
+        self._heard: dict[str, Heard] = {}
         self._ending: set[asyncio.Task[None]] = set()
         room.on("track_subscribed", self._on_subscribed)
         room.on("track_unsubscribed", self._on_unsubscribed)
@@ -56,8 +77,12 @@ class RoomCaptions:
             return
         if participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT:
             return  # agents send the text of what they say themselves
+        self._end(publication.sid)
         publisher = CaptionPublisher(self._room, participant.identity, publication.sid)
-        captions = self._tracks[publication.sid] = TrackCaptions(self._audio.open(track), self._stt, publisher)
+        before = self._heard.get(participant.identity)
+        heard = self._heard[participant.identity] = Heard(participant.sid, publication.sid)
+        captions = TrackCaptions(self._audio.open(track), self._stt, publisher, heard, before)
+        self._tracks[publication.sid] = captions
         if publication.muted:
             captions.mute()
 
@@ -83,14 +108,29 @@ class RoomCaptions:
 
 
 class TrackCaptions:
-    """One track's audio through one speech stream to one publisher."""
+    """One track's audio through one speech stream to one publisher.
 
-    def __init__(self, audio: rtc.AudioStream, stt: nemo.STT, publisher: CaptionPublisher) -> None:
+    Word times count from the first frame of the track, also behind a stream that failed and a connection that broke.
+    """
+
+    def __init__(
+        self,
+        audio: rtc.AudioStream,
+        stt: nemo.STT,
+        publisher: CaptionPublisher,
+        heard: Heard,
+        before: Heard | None = None,
+    ) -> None:
         self._stt = stt
         self._publisher = publisher
+        self._heard = heard
+        self._before = before if before is not None and before.cut_off(heard) else None
+        if self._before is not None and self._before.track_sid == heard.track_sid:
+            heard.since = self._before.since
         self._audio = audio
         self._stream = stt.stream()
         self._muted = False
+        self._closing = False
         self._listening = asyncio.create_task(self._listen(), name="captions.listen")
         self._reading = asyncio.create_task(self._read(), name="captions.read")
 
@@ -104,6 +144,7 @@ class TrackCaptions:
 
     async def aclose(self, timeout: float = 5.0) -> None:
         """The track is gone: what was said until then still becomes captions."""
+        self._closing = True
         await asyncio.wait([self._listening], timeout=timeout / 5)
         await self._audio.aclose()
         await asyncio.wait([self._listening, self._reading], timeout=timeout)
@@ -112,12 +153,31 @@ class TrackCaptions:
         await self._publisher.aclose()
 
     async def _listen(self) -> None:
+        fed: nemo.SpeechStream | None = None
         async for event in self._audio:
+            at = self._note_frame()
+            if fed is not self._stream:
+                fed = self._stream
+                fed.start_time_offset = at
             # Between the end of one stream and the next (see _read) frames have nowhere to go.
             if not self._stream.ended:
                 self._stream.push_frame(event.frame)
         if not self._stream.ended:
             self._stream.end_input()
+
+    def _note_frame(self) -> float:
+        """A frame has come; returns the seconds since the track's first."""
+        now = time.monotonic()
+        if self._heard.since is None:
+            self._heard.since = now
+        if self._heard.until is None and self._before is not None and self._before.until is not None:
+            lost = now - self._before.until
+            if lost < RETURN_PERIOD:
+                logger.warning("%.1f s of a participant were not heard while a connection was made anew", lost)
+        # Of a track that is gone the SDK makes up some frames yet.
+        if not self._closing:
+            self._heard.until = now
+        return now - self._heard.since
 
     async def _read(self) -> None:
         while True:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+import time
 
+import numpy as np
 import psutil
 
 from nemostream_agent.agent_process import AgentProcess
@@ -13,6 +16,8 @@ from nemostream_agent.livekit_server import LiveKitServer
 from nemostream_agent.participant import RATE
 from tests.adapter.helpers import clip
 from tests.rooms.captioned import Reader, Speaker
+
+ATTEMPTS = 6
 
 
 async def test_it_captions_a_room_and_leaves_no_process_behind(server: LiveKitServer, room_name: str) -> None:
@@ -30,6 +35,44 @@ async def test_it_captions_a_room_and_leaves_no_process_behind(server: LiveKitSe
         assert family, "jobs run in processes of their own"
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=5)
     assert not alive
+
+
+async def test_on_sigterm_all_that_was_said_until_then_becomes_final_before_it_ends(
+    server: LiveKitServer, room_name: str
+) -> None:
+    """`start` drains: rooms are captioned on for as long as --drain-timeout says, here not until the sentence ends."""
+    speech = clip("monday", RATE)
+    async with AgentProcess(server, mode=("start", "--drain-timeout", "1")) as agent:
+        reader, speaker = await room_with_agent(server, room_name)
+        began = time.monotonic()
+        saying = asyncio.create_task(speaker.say(np.concatenate([speech.pcm] * 4)))
+        await reader.until(lambda captions: bool(captions))
+        asked = time.monotonic()
+        status = await agent.drain()
+        assert not saying.done(), "it was the middle of a sentence"
+        assert status == 0
+        captions = reader.captions
+        assert {caption.segment for caption in captions} == {c.segment for c in captions if c.final}
+        words = [word for c in captions if c.final for word in json.loads(c.attributes["nemostream.words"])]
+        assert words[-1]["end"] > asked - began - 0.5, "up to the pause between two words"
+        saying.cancel()
+        await speaker.leave()
+        await reader.leave()
+
+
+async def room_with_agent(server: LiveKitServer, name: str) -> tuple[Reader, Speaker]:
+    """A speaker whom the agent hears. An agent in production declines while the machine is busy, as it is behind the
+    load of its model, and the server asks for a room once: then another room is tried."""
+    for attempt in range(ATTEMPTS):
+        reader = await Reader.join(server, f"{name}-{attempt}")
+        speaker = await Speaker.join(server, f"{name}-{attempt}", "A")
+        try:
+            await speaker.microphone.heard(timeout=5.0)
+            return reader, speaker
+        except asyncio.TimeoutError:
+            await speaker.leave()
+            await reader.leave()
+    raise AssertionError("the agent takes no room")
 
 
 async def test_a_wrong_program_name_is_one_page_of_help() -> None:
