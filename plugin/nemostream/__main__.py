@@ -100,6 +100,7 @@ def serve(
     """Run one engine for all processes of this machine."""
     import asyncio
     import logging
+    import signal
 
     from nemostream.engine import Engine, EngineConfig
     from nemostream.errors import EngineTaken
@@ -112,8 +113,15 @@ def serve(
     place = Place(socket.absolute()) if socket else Place.default()
     if spawned and idle_exit is None:
         idle_exit = SPAWNED_IDLE_EXIT
+
+    async def run() -> None:
+        server = Server(engine, place, spawned=spawned, idle_exit=idle_exit)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, server.stop)
+        await server.run()
+
     try:
-        asyncio.run(Server(engine, place, spawned=spawned, idle_exit=idle_exit).run())
+        asyncio.run(run())
     except EngineTaken:
         if not spawned:
             raise

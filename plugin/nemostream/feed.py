@@ -8,13 +8,14 @@ feed.open_request # now the request; `more` waits until `answered`
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from nemostream.encoders import Floats
 from nemostream.mel import MelFilters, MelStream
-from nemostream.protocol import SAMPLE_RATE, FinalReason, Samples
+from nemostream.protocol import SAMPLE_RATE, Endpointing, FinalReason, Samples
 from nemostream.vad import WINDOW, Ear, EarState
 
 FRONT_FRAMES = 7
@@ -34,21 +35,32 @@ class Request:
 
 
 @dataclass(slots=True)
+class Part:
+    """A part of a queue as plain data: one of these."""
+
+    samples: Samples | None = None
+    request: Request | None = None
+    change: Endpointing | None = None
+
+
+@dataclass(slots=True)
 class FeedState:
     """A Feed as plain data.
 
     Attributes:
         frames: (n, n_mels) mel frames that wait for the rest of their chunk.
         mel_tail: MelStream.tail.
-        unjudged: samples that the detector has not heard.
-        inbox: what waits behind, each part samples or a request.
+        unjudged: what the detector has not reached.
+        inbox: what no mel frame was made of.
     """
 
     frames: Floats
     mel_tail: tuple[Floats, float]
     heard: int
-    unjudged: Samples
-    inbox: list[tuple[Samples | None, Request | None]]
+    finalised: int
+    blank_ms: int | None
+    unjudged: list[Part]
+    inbox: list[Part]
     open_request: Request | None
     ear: EarState | None
 
@@ -90,66 +102,76 @@ class SampleQueue:
 
 
 class Feed:
-    """Everything of a stream before the encoder.
+    """Everything of a stream before the encoder. Whatever is sent stays in its order: what a stream hears, and when a
+    change of endpointing begins, never depends on how far the steps have come.
 
     Attributes:
         ear: voice activity of this stream; None while it is off.
+        blank_ms: run of blanks that ends a segment in the chunk that is next; None: none does.
         heard: samples that have become mel frames, or wait for the rest of one.
+        finalised: what was `heard` when the last request was answered.
         open_request: the request that all chunks before it have reached; audio behind it waits.
     """
 
-    def __init__(self, filters: MelFilters, chunk_frames: int) -> None:
+    def __init__(
+        self, filters: MelFilters, chunk_frames: int, endpointing: Endpointing, jump: Callable[[int], None]
+    ) -> None:
+        """`jump(samples)` is told of a gap when all before it has been finalised."""
         self.ear: Ear | None = None
+        self.blank_ms = endpointing.blank_ms
         self.heard = 0
+        self.finalised = 0
         self.open_request: Request | None = None
+        self._jump = jump
         self._width = 8 * chunk_frames
         self._filters = filters
         self._mel = MelStream(filters)
         self._frames: Floats = np.zeros((FRONT_FRAMES, filters.n_mels), np.float32)
-        self._unjudged = SampleQueue()
-        self._inbox: deque[SampleQueue | Request] = deque()
+        self._unjudged: deque[_Item] = deque()
+        self._inbox: deque[_Item] = deque()
         self._requests = 0
+        self._listen_as(endpointing)
 
     def push(self, samples: Samples) -> None:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
         the audio was cut."""
-        if self.ear is not None:
-            self._unjudged.put(samples)
-        else:
-            self._admit(samples)
-            self._fill()
+        _put(self._unjudged, samples)
+        self._pass()
 
     def request(self, request: Request) -> None:
         """Put a request behind all audio so far."""
-        self.release()
-        self._ask(request)
-        self._fill()
+        self._requests += 1
+        self._unjudged.append(request)
+        self._pass()
 
-    def release(self) -> None:
-        """Let the audio that waits for the detector pass unheard by it."""
-        self._admit(self._unjudged.take(len(self._unjudged)))
-        self._fill()
+    def change(self, endpointing: Endpointing) -> None:
+        """Put another endpointing behind all audio so far."""
+        self._unjudged.append(endpointing)
+        self._pass()
 
     @property
     def window_ready(self) -> bool:
         """The detector has something to hear."""
-        return self.ear is not None and len(self._unjudged) >= WINDOW
+        return self.ear is not None and bool(self._unjudged) and _length(self._unjudged[0]) >= WINDOW
 
     def take_window(self) -> Samples:
         """The next WINDOW samples for the detector; give them to `judged`."""
-        return self._unjudged.take(WINDOW)
+        first = self._unjudged[0]
+        assert isinstance(first, SampleQueue)
+        return first.take(WINDOW)
 
     def judged(self, window: Samples, endpoint: bool) -> None:
         """The detector has heard a window, and the end of speech in it or not."""
-        self._admit(window)
+        _put(self._inbox, window)
         if endpoint:
-            self._ask(Request("endpoint"))
-        self._fill()
+            self._requests += 1
+            self._inbox.append(Request("endpoint"))
+        self._pass()
 
     @property
     def waiting(self) -> int:
         """Samples that no mel frame has been made of."""
-        return len(self._unjudged) + sum(len(x) for x in self._inbox if isinstance(x, SampleQueue))
+        return sum(map(_length, self._unjudged)) + sum(map(_length, self._inbox))
 
     @property
     def asked(self) -> bool:
@@ -179,59 +201,113 @@ class Feed:
     def answered(self) -> None:
         """The open request was answered: the audio behind it may come."""
         self.open_request = None
+        self.finalised = self.heard
         self._requests -= 1
         self._fill()
 
     def export(self) -> FeedState:
         """All of it, shared, not copied: nothing here is changed in place."""
-        inbox: list[tuple[Samples | None, Request | None]] = []
-        for part in self._inbox:
-            inbox.append((None, part) if isinstance(part, Request) else (part.peek(), None))
-        ear = None if self.ear is None else self.ear.export()
-        return FeedState(self._frames, self._mel.tail, self.heard, self._unjudged.peek(), inbox, self.open_request, ear)
+        return FeedState(
+            frames=self._frames,
+            mel_tail=self._mel.tail,
+            heard=self.heard,
+            finalised=self.finalised,
+            blank_ms=self.blank_ms,
+            unjudged=[_part(item) for item in self._unjudged],
+            inbox=[_part(item) for item in self._inbox],
+            open_request=self.open_request,
+            ear=None if self.ear is None else self.ear.export(),
+        )
 
     def load(self, saved: FeedState) -> None:
-        """Go on where `saved` was taken. The detector hears on only if it is on here too."""
-        self.heard, self.open_request = saved.heard, saved.open_request
+        """Go on where `saved` was exported."""
+        self.heard, self.finalised = saved.heard, saved.finalised
+        self.open_request, self.blank_ms = saved.open_request, saved.blank_ms
+        self.ear = None if saved.ear is None else Ear.load(saved.ear)
         self._frames = saved.frames
         self._mel.load(saved.mel_tail)
-        self._requests = int(saved.open_request is not None)
-        for samples, request in saved.inbox:
-            if request is not None:
-                self._ask(request)
-            elif samples is not None:
-                self._admit(samples)
-        if self.ear is None:
-            self._admit(saved.unjudged)
-        else:
-            self._unjudged.put(saved.unjudged)
-            if saved.ear is not None:
-                self.ear.load(saved.ear)
+        self._unjudged = deque(map(_item, saved.unjudged))
+        self._inbox = deque(map(_item, saved.inbox))
+        asked = [x for x in (*self._unjudged, *self._inbox, self.open_request) if isinstance(x, Request)]
+        self._requests = len(asked)
+        self._pass()
+
+    def _pass(self) -> None:
+        """Let through what the detector need not hear: a rest in front of something else than audio, for instance."""
+        while self._unjudged:
+            first = self._unjudged[0]
+            if isinstance(first, SampleQueue):
+                if self.ear is not None and (len(first) >= WINDOW or len(self._unjudged) == 1):
+                    break
+                _put(self._inbox, first.take(len(first)))
+            else:
+                if isinstance(first, Endpointing):
+                    self._listen_as(first)
+                elif first.gap and self.ear is not None:
+                    self.ear = Ear(self.ear.silence_samples)
+                self._inbox.append(first)
+            self._unjudged.popleft()
         self._fill()
 
-    def _ask(self, request: Request) -> None:
-        self._inbox.append(request)
-        self._requests += 1
-
-    def _admit(self, samples: Samples) -> None:
-        if not len(samples):
+    def _listen_as(self, endpointing: Endpointing) -> None:
+        if endpointing.vad_ms is None:
+            self.ear = None
             return
-        if not self._inbox or isinstance(self._inbox[-1], Request):
-            self._inbox.append(SampleQueue())
-        last = self._inbox[-1]
-        assert isinstance(last, SampleQueue)
-        last.put(samples)
+        silence_samples = endpointing.vad_ms * SAMPLE_RATE // 1000
+        self.ear = self.ear or Ear(silence_samples)
+        self.ear.silence_samples = silence_samples
 
     def _fill(self) -> None:
         """Make mel frames, but never more than the next chunk needs: a big push costs its share at every step."""
         while self._inbox and self.open_request is None and len(self._frames) < self._width:
             first = self._inbox[0]
             if isinstance(first, Request):
-                self.open_request = first
                 self._inbox.popleft()
+                if first.gap and self.heard == self.finalised:
+                    self._requests -= 1
+                    self._jump(first.gap)  # nothing is pending, so no step is needed
+                    continue
+                self.open_request = first
                 return
+            if isinstance(first, Endpointing):
+                self.blank_ms = first.blank_ms
+                self._inbox.popleft()
+                continue
             samples = first.take((self._width - len(self._frames)) * self._filters.hop)
             if not first:
                 self._inbox.popleft()
             self.heard += len(samples)
             self._frames = np.concatenate([self._frames, self._mel.push(samples)])
+
+
+_Item = SampleQueue | Request | Endpointing
+
+
+def _put(queue: deque[_Item], samples: Samples) -> None:
+    if not len(samples):
+        return
+    if not queue or not isinstance(queue[-1], SampleQueue):
+        queue.append(SampleQueue())
+    last = queue[-1]
+    assert isinstance(last, SampleQueue)
+    last.put(samples)
+
+
+def _length(item: _Item) -> int:
+    return len(item) if isinstance(item, SampleQueue) else 0
+
+
+def _part(item: _Item) -> Part:
+    if isinstance(item, SampleQueue):
+        return Part(samples=item.peek())
+    return Part(request=item) if isinstance(item, Request) else Part(change=item)
+
+
+def _item(part: Part) -> _Item:
+    if part.samples is not None:
+        queue = SampleQueue()
+        queue.put(part.samples)
+        return queue
+    item = part.request or part.change
+    assert item is not None
+    return item

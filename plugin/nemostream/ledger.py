@@ -106,7 +106,10 @@ class Ledger:
         if not isinstance(event, Final):
             self._shown = event.text
             return event
-        self._segment, self._shown = event.segment + 1, ""
+        self._shown = ""
+        if not event.text and event.flush_id is None:
+            return event  # only takes back what was shown; the segment goes on
+        self._segment = event.segment + 1
         if self._lost:
             self._lost = False
             return dataclasses.replace(event, whole=False)

@@ -122,10 +122,13 @@ class Update:
 @dataclass(frozen=True, slots=True)
 class Close:
     """The end of a stream. With `drain` what is pending is finalised first (a Final with reason "end" if there is
-    text); Ended is the last event in either case."""
+    text), else it is dropped; Ended is the last event in either case. With `keep` a Checkpoint comes before it, for the
+    owner to go on with in another stream (`Open.resume`): the clock and all that was heard, without pending text; none
+    if a request was half answered."""
 
     stream: int
     drain: bool = True
+    keep: bool = False
 
 
 Message = Open | Push | Gap | Flush | Mute | Unmute | Update | Close
@@ -157,7 +160,8 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Interim(Event):
-    """The whole text of the current segment so far. `segment` counts the stream's segments, from 0."""
+    """The whole text of the current segment so far. `segment`: how many Finals with words, or with a flush's id, came
+    before."""
 
     text: str
     words: tuple[Word, ...]

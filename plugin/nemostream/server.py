@@ -1,6 +1,6 @@
 """One engine for all processes of a machine: the protocol over a Unix socket (`nemostream serve`).
 
-await Server(engine, place).run()      # until it is stopped, or idle for `idle_exit` seconds
+await Server(engine, place).run()      # until `stop`, or until it was idle for `idle_exit` seconds
 
 asyncio on this thread, the engine on its own. A client that stops reading, floods or sends garbage loses its
 connection, and its rows are free; the others notice nothing. Stopping fails no stream: clients take theirs, from the
@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import struct
 import time
@@ -56,25 +55,23 @@ class Server:
         self._idle_exit = idle_exit
         self._clients: set[_Client] = set()
         self._idle_since = time.monotonic()
+        self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, or until nobody has come for a while.
+        """Serve until `stop`, or until nobody has come for a while. Closes the engine.
 
         Raises:
             EngineTaken: another engine serves this place.
             EngineLost: the socket's folder cannot be used.
         """
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
         with self._place.hold():
             self._place.socket.unlink(missing_ok=True)
             server = await asyncio.start_unix_server(self._serve, self._place.socket, backlog=1024)
+            self._idle_since = time.monotonic()
             logger.info("serving at %s", self._place.socket)
-            watch = asyncio.create_task(self._watch(stop))
+            watch = asyncio.create_task(self._watch())
             try:
-                await stop.wait()
+                await self._stop.wait()
             finally:
                 watch.cancel()
                 server.close()
@@ -82,7 +79,11 @@ class Server:
                     client.leave()
                 await asyncio.to_thread(self._engine.close)
 
-    async def _watch(self, stop: asyncio.Event) -> None:
+    def stop(self) -> None:
+        """End `run`; on its loop."""
+        self._stop.set()
+
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(1.0)
             now = time.monotonic()
@@ -93,7 +94,7 @@ class Server:
             if self._clients:
                 self._idle_since = now
             elif self._idle_exit is not None and now - self._idle_since > self._idle_exit:
-                stop.set()
+                self._stop.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = _Client(self._engine, writer)

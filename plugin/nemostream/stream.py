@@ -32,7 +32,6 @@ from nemostream.protocol import (
 )
 from nemostream.reconcile import Reconciler, ReconcilerState
 from nemostream.transcript import Segment, Timeline, text_of
-from nemostream.vad import Ear
 from nemostream.work import Work
 
 PREFLIGHT_FRAMES = 2
@@ -56,7 +55,6 @@ class StreamState:
     """
 
     chunks: int
-    finalised: int
     pushed: int
     audio: int
     unreported: int
@@ -89,11 +87,10 @@ class Stream:
         self.opened = opened
         self.generation = 0
         self.chunk_frames = chunk_frames
-        self.feed = Feed(model.mel, chunk_frames)
+        self.feed = Feed(model.mel, chunk_frames, opened.endpointing, self._jump)
         self._model = model
         self._trial: _Trial | None = None
         self._chunks = 0
-        self._finalised = 0
         self._timeline = Timeline(model.frame_samples, model.delay_samples)
         self._segment = Segment(model.vocabulary, self._timeline)
         self._reconciler = Reconciler(model.vocabulary)
@@ -106,8 +103,6 @@ class Stream:
         self._unreported = 0
         self._sequence = 0
         self._number = 0
-        self._blank_frames: int | None = None
-        self.set_endpointing(opened.endpointing)
 
     # --- what the owner sends ---
 
@@ -143,12 +138,7 @@ class Stream:
         if samples < GAP_FINALISES:
             self.feed.push(np.zeros(samples, np.float32))
             return
-        if self.feed.ear is not None:
-            self.feed.ear = Ear(self.feed.ear.silence_samples)
-        if self.unfinalised or self.feed.busy:
-            self.feed.request(Request("gap", gap=samples))
-        else:
-            self._timeline.shift(self._frame_now, samples)
+        self.feed.request(Request("gap", gap=samples))
 
     def request(self, reason: FinalReason, flush_id: int | None = None) -> None:
         """Finalise what was pushed so far. A request with a `flush_id` is always answered, any other only by text."""
@@ -156,16 +146,7 @@ class Stream:
 
     def set_endpointing(self, endpointing: Endpointing) -> None:
         """Change when a segment ends by itself, from the next frame on."""
-        ms = endpointing.blank_ms
-        frame_ms = self._model.frame_samples * 1000 // SAMPLE_RATE
-        self._blank_frames = None if ms is None else max(1, -(-ms // frame_ms))
-        if endpointing.vad_ms is None:
-            self.feed.ear = None
-            self.feed.release()
-        elif self.feed.ear is None:
-            self.feed.ear = Ear(endpointing.vad_ms * SAMPLE_RATE // 1000)
-        else:
-            self.feed.ear.silence_samples = endpointing.vad_ms * SAMPLE_RATE // 1000
+        self.feed.change(endpointing)
 
     # --- what the engine asks ---
 
@@ -197,7 +178,7 @@ class Stream:
     @property
     def unfinalised(self) -> bool:
         """Audio has come since the last request was answered."""
-        return self.feed.waiting > 0 or self.feed.heard > self._finalised
+        return self.feed.waiting > 0 or self.feed.heard > self.feed.finalised
 
     @property
     def backlog(self) -> int:
@@ -224,7 +205,7 @@ class Stream:
     def peek_work(self, every: int) -> Work | None:
         """A look at the chunk that is still filling, when `every` samples have come since the last look."""
         due = max(self._peeked, self._consumed) + every
-        if self.ready or self.feed.heard < due or self.feed.heard <= self._finalised:
+        if self.ready or self.feed.heard < due or self.feed.heard <= self.feed.finalised:
             return None
         self._peeked = self.feed.heard
         frames = (self.feed.heard - self._consumed) // self._model.frame_samples
@@ -265,7 +246,6 @@ class Stream:
         assert self._trial is None
         return StreamState(
             chunks=self._chunks,
-            finalised=self._finalised,
             pushed=self._pushed,
             audio=self._audio,
             unreported=self._unreported,
@@ -283,7 +263,7 @@ class Stream:
     def load(self, saved: StreamState, feed: FeedState) -> None:
         """Go on where `saved` was exported."""
         self.feed.load(feed)
-        self._chunks, self._finalised, self._number = saved.chunks, saved.finalised, saved.segment
+        self._chunks, self._number = saved.chunks, saved.segment
         self._pushed, self._audio, self._unreported = saved.pushed, saved.audio, saved.unreported
         self._sequence, self._shown, self._stable = saved.sequence, saved.shown, saved.stable
         # What a look into an unfinished chunk had shown may have to be taken back.
@@ -291,6 +271,7 @@ class Stream:
         self._segment.tokens, self._segment.given_until = list(saved.tokens), saved.given_until
         self._timeline.shifts, self._timeline.before = list(saved.shifts), saved.before
         self._reconciler = Reconciler.load(self._model.vocabulary, saved.reconciler)
+        self.set_endpointing(self.opened.endpointing)
 
     # --- inside ---
 
@@ -299,10 +280,9 @@ class Stream:
         """Samples up to the nominal end of the committed chunks (they need 67.5 ms less than that)."""
         return self._chunks * self.chunk_frames * self._model.frame_samples
 
-    @property
-    def _frame_now(self) -> int:
-        """The first encoder frame that begins behind what was heard."""
-        return -(-self.feed.heard // self._model.frame_samples)
+    def _jump(self, samples: int) -> None:
+        """From the first encoder frame that begins behind what was heard, the clock is ahead by `samples` more."""
+        self._timeline.shift(-(-self.feed.heard // self._model.frame_samples), samples)
 
     def _begin_trial(self) -> _Trial:
         """ceil((pending + P) / chunk) steps: what is pending and P of silence behind it."""
@@ -312,7 +292,6 @@ class Stream:
         return _Trial(self.feed.padded(steps), steps, frames, [])
 
     def _commit(self, tokens: Sequence[Token]) -> list[Event]:
-        self.feed.take_chunk()
         self._chunks += 1
         events: list[Event] = []
         for token in tokens:
@@ -330,14 +309,17 @@ class Stream:
             self._stable = self._shown
             words = self._segment.words()
             events.append(self.event(Preflight, text=self._shown, words=words, segment=self._number))
+        # Last: what comes behind the chunk, another endpointing for instance, is not for this one.
+        self.feed.take_chunk()
         return events
 
     def _close_if_quiet(self, frame: int) -> list[Event]:
         """End the segment if enough blank frames lie between its last token and `frame`."""
-        if not self._segment.tokens or self._blank_frames is None:
+        if not self._segment.tokens or self.feed.blank_ms is None:
             return []
         blanks = frame - self._segment.tokens[-1].frame - 1
-        return self._close("endpoint") if blanks >= self._blank_frames else []
+        wanted = max(1, -(-self.feed.blank_ms // self._model.frame_ms))
+        return self._close("endpoint") if blanks >= wanted else []
 
     def _close_if_long(self, token: Token) -> list[Event]:
         """End a long segment in front of a token that begins a word: all words before it are whole."""
@@ -357,8 +339,7 @@ class Stream:
         self._reconciler = self._reconciler.after_flush(sorted_.given, trial.tokens, until)
         events = self._close(request.reason, request.flush_id, sorted_.new)
         if request.gap:
-            self._timeline.shift(self._frame_now, request.gap)
-        self._finalised = self.feed.heard
+            self._jump(request.gap)
         self._trial = None
         self._peeking = False
         self.feed.answered()
@@ -384,7 +365,10 @@ class Stream:
             flush_id=flush_id,
             segment=self._number,
         )
-        self._number += 1
+        if words or flush_id is not None:
+            # Not for a retraction: whether something was shown that is none after all depends on when steps ran, and
+            # the numbers must not (ledger.py).
+            self._number += 1
         return [final]
 
     def _show(self, more: Sequence[Token]) -> list[Event]:

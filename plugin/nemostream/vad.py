@@ -30,6 +30,7 @@ ROUNDS = 32
 class EarState:
     """An Ear as plain data."""
 
+    silence_samples: int
     state: Floats
     context: Floats
     speaking: bool
@@ -50,11 +51,14 @@ class Ear:
         self._quiet = 0
 
     def export(self) -> EarState:
-        return EarState(self.state, self.context, self._speaking, self._quiet)
+        return EarState(self.silence_samples, self.state, self.context, self._speaking, self._quiet)
 
-    def load(self, saved: EarState) -> None:
-        self.state, self.context = saved.state, saved.context
-        self._speaking, self._quiet = saved.speaking, saved.quiet
+    @classmethod
+    def load(cls, saved: EarState) -> Ear:
+        ear = cls(saved.silence_samples)
+        ear.state, ear.context = saved.state, saved.context
+        ear._speaking, ear._quiet = saved.speaking, saved.quiet
+        return ear
 
     def judge(self, probability: float) -> bool:
         """Take the network's word for a window; True if speech has just ended."""

@@ -13,20 +13,22 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nemostream import blas, registry
-from nemostream.engine import Connection, Engine, EngineConfig
+from nemostream.engine import Engine, EngineConfig
 from nemostream.errors import BundleError, StreamClosed, UnknownModel
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import NO_ENDPOINT, Close, Ended, Event, Final, Flush, Open, Push, Refused, Started
+from nemostream.registry import AnyEngine
 from tests.engine.conftest import offline, utterance
+from tests.serving import ServedEngine
 
 
 class Owner:
     """A connection whose events a test can wait for."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: AnyEngine) -> None:
         self.events: queue.Queue[Event] = queue.Queue()
-        self.connection: Connection = engine.connect(self.take)
+        self.connection = engine.connect(self.take)
 
     def take(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -40,9 +42,10 @@ class Owner:
         return seen
 
 
-@pytest.fixture
-def engine(toy_bundle: Bundle) -> Iterator[Engine]:
-    engine = Engine(EngineConfig(model=str(toy_bundle.path), precision="fp32", threads=1, max_streams=4))
+@pytest.fixture(params=["in process", "over the socket"])
+def engine(toy_bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[Engine | ServedEngine]:
+    local = Engine(EngineConfig(model=str(toy_bundle.path), precision="fp32", threads=1, max_streams=4))
+    engine = local if request.param == "in process" else ServedEngine(local)
     yield engine
     engine.close()
 
@@ -51,7 +54,7 @@ def whole(number: int, samples: np.ndarray) -> list[Open | Push | Close]:
     return [Open(number, chunk_ms=160, endpointing=NO_ENDPOINT), Push(number, samples, 0), Close(number)]
 
 
-def test_what_is_sent_while_the_model_loads_waits_in_order(engine: Engine, toy: Model) -> None:
+def test_what_is_sent_while_the_model_loads_waits_in_order(engine: AnyEngine, toy: Model) -> None:
     owner = Owner(engine)
     owner.connection.send(*whole(1, utterance(1)))
     events = owner.until(Ended)
@@ -59,7 +62,7 @@ def test_what_is_sent_while_the_model_loads_waits_in_order(engine: Engine, toy: 
     assert " ".join(e.text for e in events if isinstance(e, Final)) == offline(toy, utterance(1), chunk_ms=160)
 
 
-def test_two_owners_may_use_the_same_numbers(engine: Engine, toy: Model) -> None:
+def test_two_owners_may_use_the_same_numbers(engine: AnyEngine, toy: Model) -> None:
     owners = [Owner(engine), Owner(engine)]
     for i, owner in enumerate(owners):
         owner.connection.send(*whole(1, utterance(i)))
@@ -68,7 +71,7 @@ def test_two_owners_may_use_the_same_numbers(engine: Engine, toy: Model) -> None
         assert " ".join(texts) == offline(toy, utterance(i), chunk_ms=160)
 
 
-def test_a_model_that_cannot_load_refuses_all_who_waited(engine: Engine, tmp_path: Path) -> None:
+def test_a_model_that_cannot_load_refuses_all_who_waited(engine: AnyEngine, tmp_path: Path) -> None:
     owner = Owner(engine)
     broken = str(tmp_path)
     owner.connection.send(Open(1, model=broken), Flush(1, 1), Open(2, model=broken))
@@ -79,7 +82,7 @@ def test_a_model_that_cannot_load_refuses_all_who_waited(engine: Engine, tmp_pat
     owner.until(Started)
 
 
-def test_loading_on_the_callers_thread_raises(engine: Engine, toy_bundle: Bundle, tmp_path: Path) -> None:
+def test_loading_on_the_callers_thread_raises(engine: AnyEngine, toy_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(UnknownModel, match="nobody"):
         engine.load("nobody")
     cut = tmp_path / "cut"
@@ -89,7 +92,7 @@ def test_loading_on_the_callers_thread_raises(engine: Engine, toy_bundle: Bundle
         engine.load(str(cut))
 
 
-def test_an_owner_whose_deliver_raises_harms_nobody(engine: Engine, toy: Model) -> None:
+def test_an_owner_whose_deliver_raises_harms_nobody(engine: AnyEngine, toy: Model) -> None:
     def broken(events: Sequence[Event]) -> None:
         raise RuntimeError("injected")
 
@@ -100,7 +103,7 @@ def test_an_owner_whose_deliver_raises_harms_nobody(engine: Engine, toy: Model) 
     assert [e for e in owner.until(Ended) if isinstance(e, Final)]
 
 
-def test_a_closed_connection_frees_its_rows(engine: Engine) -> None:
+def test_a_closed_connection_frees_its_rows(engine: Engine | ServedEngine) -> None:
     engine.load()
     owner = Owner(engine)
     owner.connection.send(*(Open(i) for i in range(4)))
@@ -115,7 +118,7 @@ def test_a_closed_connection_frees_its_rows(engine: Engine) -> None:
     assert engine.open_streams == 1
 
 
-def test_a_defect_in_a_step_ends_streams_but_not_the_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_a_step_ends_streams_but_not_the_engine(engine: AnyEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.load()
     owner = Owner(engine)
     from nemostream.core import Core

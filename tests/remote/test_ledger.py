@@ -1,0 +1,254 @@
+"""An engine that is lost at any moment: the streams' owners hear every final once, as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemostream import core as core_module
+from nemostream.errors import EngineLost, SnapshotError
+from nemostream.ledger import LIMIT
+from nemostream.model import Model
+from nemostream.protocol import (
+    Checkpoint,
+    Close,
+    Endpointing,
+    Failed,
+    Final,
+    Flush,
+    Gap,
+    Message,
+    Mute,
+    Open,
+    Push,
+    Refused,
+    Unmute,
+    Update,
+    Usage,
+)
+from nemostream.switchboard import Switchboard
+from tests.engine.conftest import utterance
+from tests.examples import examples
+from tests.remote.rig import Rig
+
+BLOCK = 1280
+
+
+def script(rng: np.random.Generator, stream: int, samples: np.ndarray) -> list[Message]:
+    """A stream's messages: audio in blocks, and now and then something else."""
+    messages: list[Message] = []
+    at = 0
+    for start in range(0, len(samples), BLOCK):
+        part = samples[start : start + BLOCK]
+        messages.append(Push(stream, part, at))
+        at += len(part)
+        chance = rng.random()
+        if chance < 0.04:
+            messages.append(Flush(stream, len(messages)))
+        elif chance < 0.06:
+            gap = int(rng.integers(1, 20_000))
+            messages.append(Gap(stream, gap))
+            at += gap
+        elif chance < 0.08:
+            messages += [Mute(stream), Unmute(stream)]
+        elif chance < 0.10:
+            messages.append(Update(stream, Endpointing(blank_ms=int(rng.integers(1, 6)) * 80)))
+    return [*messages, Close(stream)]
+
+
+def heard(rig: Rig, stream: int) -> list[tuple[object, ...]]:
+    """The finals that say something, or that were asked for; not the last bits of a probability, which a batch's size
+    moves."""
+    return [
+        (
+            f.text,
+            [(w.text, w.start_sample, w.end_sample) for w in f.words],
+            f.start_sample,
+            f.end_sample,
+            f.reason,
+            f.flush_id,
+        )
+        for f in rig.finals(stream)
+        if f.text or f.flush_id is not None
+    ]
+
+
+@pytest.mark.parametrize("chunk_ms", [80, 160, 560, 1120])
+@settings(max_examples=examples(6), deadline=None)
+@given(
+    seed=st.integers(0, 10_000), losses=st.integers(1, 6), vad=st.booleans(), decoder=st.sampled_from(["rnnt", "ctc"])
+)
+def test_losing_the_engine_at_any_moment_changes_no_final(
+    toy: Model, chunk_ms: int, seed: int, losses: int, vad: bool, decoder: str
+) -> None:
+    """Three streams with flushes, gaps and mutes; messages and events on their way are lost with it."""
+    endpointing = Endpointing(blank_ms=400, vad_ms=300 if vad else None)
+    rng = np.random.default_rng(seed)
+    scripts = {i: script(rng, i, utterance(seed + i, 6)) for i in range(3)}
+    order = rng.permutation([i for i, messages in scripts.items() for _ in messages]).tolist()
+    lose_at = set(rng.integers(0, len(order), losses).tolist())
+    runs = []
+    for disturbed in (False, True):
+        left = {i: iter(messages) for i, messages in scripts.items()}
+        rig = Rig(toy, peek=True)
+        random = np.random.default_rng(seed + 1)
+        for i in scripts:
+            rig.send(Open(i, chunk_ms=chunk_ms, decoder=decoder, endpointing=endpointing))  # type: ignore[arg-type]
+        for n, i in enumerate(order):
+            lost = disturbed and n in lose_at
+            rig.send(next(left[i]), arrives=not lost)
+            rig.run(int(random.integers(0, 4)) if lost else None, read=not lost)
+            if lost:
+                rig.lose()
+                rig.run()
+        rig.run()
+        runs.append(rig)
+    undisturbed, disturbed_run = runs
+    assert disturbed_run.losses
+    for i in scripts:
+        assert heard(disturbed_run, i) == heard(undisturbed, i)
+        assert all(f.whole for f in disturbed_run.finals(i))
+        used = [sum(e.samples for e in rig.events[i] if isinstance(e, Usage)) for rig in runs]
+        assert used[0] == used[1]
+
+
+def test_a_replay_begins_at_the_last_checkpoint(toy: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is heard again is bounded by the time between two checkpoints, not by the stream's length."""
+    rig = Rig(toy)
+    rig.send(Open(1, chunk_ms=160))
+    samples = np.concatenate([utterance(i) for i in range(12)])
+    for start in range(0, len(samples), BLOCK):
+        rig.send(Push(1, samples[start : start + BLOCK], start))
+        rig.run()
+    opened, *rest = rig._board.replay()
+    assert isinstance(opened, Open) and opened.resume
+    assert sum(len(m.samples) for m in rest if isinstance(m, Push)) <= core_module.CHECKPOINT_SAMPLES + 4 * BLOCK
+
+
+def test_a_final_that_came_of_silence_is_not_given_again(toy: Model) -> None:
+    """The source fell silent in the middle of a word: the clock made that final, no message did."""
+    samples = utterance(5, 6)
+    half = len(samples) // 2 // BLOCK * BLOCK
+    texts = []
+    for disturbed in (False, True):
+        rig = Rig(toy)
+        rig.send(Open(1, chunk_ms=160, endpointing=Endpointing(blank_ms=None)))
+        for start in range(0, half, BLOCK):
+            rig.send(Push(1, samples[start : start + BLOCK], start))
+        rig.run()
+        rig.now += 3.0
+        rig.run()
+        assert [f.reason for f in rig.finals(1)] == ["idle"]
+        if disturbed:
+            rig.lose()
+            rig.run()
+        rig.send(Push(1, samples[half:], half))
+        rig.send(Close(1))
+        rig.run()
+        texts.append([f.text for f in rig.finals(1)])
+    assert texts[0] == texts[1] and len(texts[0]) == 2
+
+
+def test_interims_do_not_go_back_while_a_replay_catches_up(toy: Model) -> None:
+    samples = utterance(7, 6)
+    rig = Rig(toy)
+    rig.send(Open(1, chunk_ms=80, endpointing=Endpointing(blank_ms=None)))
+    rig.send(Push(1, samples, 0))
+    rig.run()
+    shown = [e for e in rig.events[1] if hasattr(e, "words")]
+    rig.lose()
+    rig.run()
+    assert [e for e in rig.events[1] if hasattr(e, "words")] == shown
+
+
+def test_audio_that_was_given_up_is_reported(toy: Model) -> None:
+    """No engine for longer than the ledger keeps: the next final says that it may not be whole, and only that one."""
+    rig = Rig(toy)
+    rig.send(Open(1, chunk_ms=160, endpointing=Endpointing(blank_ms=None)))
+    samples = np.concatenate([utterance(i) for i in range(30)])[: LIMIT["live"] + 5 * 16_000]
+    for start in range(0, len(samples), BLOCK):
+        rig.send(Push(1, samples[start : start + BLOCK], start), arrives=False)
+    rig.lose()
+    rig.run()
+    rig.send(Flush(1, 1))
+    rig.run()
+    rig.send(Push(1, utterance(40), len(samples)))
+    rig.send(Flush(1, 2))
+    rig.run()
+    wholes = [(f.flush_id, f.whole) for f in rig.finals(1) if f.text]
+    assert [w for _, w in wholes].count(False) == 1 and not wholes[0][1], wholes
+    assert abs(rig.finals(1)[-1].end_sample - len(samples) - len(utterance(40))) < 16_000, (
+        "the clock counts what was lost"
+    )
+
+
+def test_a_stream_that_the_next_engine_cannot_take_fails_and_may_be_opened_again(toy: Model, toy_int8: Model) -> None:
+    """Another bundle or precision: the state does not fit, and the owner is told."""
+    rig = Rig(toy)
+    rig.send(Open(1, chunk_ms=160))
+    samples = np.concatenate([utterance(i) for i in range(8)])
+    for start in range(0, len(samples), BLOCK):
+        rig.send(Push(1, samples[start : start + BLOCK], start))
+        rig.run()
+    rig.model = toy_int8
+    rig.lose()
+    rig.run()
+    last = rig.events[1][-1]
+    assert isinstance(last, Failed) and last.code == EngineLost.__name__ and last.retryable
+    assert "precision" in last.message and len(rig._board) == 0
+
+
+def test_a_snapshot_that_was_tampered_with_is_refused(toy: Model) -> None:
+    rig = Rig(toy)
+    rig.send(Open(1, chunk_ms=160))
+    for start in range(0, 160_000, BLOCK):
+        rig.send(Push(1, utterance(1, 20)[start : start + BLOCK], start))
+        rig.run()
+    opened = rig._board.replay()[0]
+    assert isinstance(opened, Open) and opened.resume is not None
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(40):
+        data = bytearray(opened.resume)
+        if rng.random() < 0.5:
+            data = data[: int(rng.integers(len(data)))]
+        else:
+            data[int(rng.integers(2_000))] ^= int(rng.integers(1, 256))
+        other = Rig(toy)
+        other.core.handle("client", dataclasses.replace(opened, stream=9, resume=bytes(data)))
+        other.core.handle("client", Open(10))
+        other.core.handle("client", Push(10, utterance(2), 0))
+        other.core.handle("client", Push(9, utterance(2), 0))
+        other.core.handle("client", Close(10))
+        other.run(read=False)
+        events = other.core.take_events()["client"]
+        told = [e for e in events if e.stream == 9 and isinstance(e, Refused)]
+        refused += bool(told)
+        assert all(e.code == SnapshotError.__name__ for e in told)
+        assert [e.text for e in events if e.stream == 10 and isinstance(e, Final)], "the neighbour is not harmed"
+    assert refused >= 20
+
+
+def test_only_recoverable_streams_are_saved(toy: Model) -> None:
+    rig = Rig(toy)
+    rig.core.handle("plain", Open(1, chunk_ms=160))
+    for start in range(0, 200_000, BLOCK):
+        rig.core.handle("plain", Push(1, np.zeros(BLOCK, np.float32), start))
+        rig.run(read=False)
+    assert not any(isinstance(e, Checkpoint) for e in rig.core.take_events()["plain"])
+
+
+def test_numbers_on_the_wire_are_never_used_twice() -> None:
+    board = Switchboard()
+    wires = []
+    for _ in range(3):
+        ((opened,), _) = board.send(1, Open(7))
+        wires.append(opened.stream)
+        ((closed,), _) = board.send(1, Close(7))
+        assert closed.stream == opened.stream
+        board.leave(1)
+    assert len(set(wires)) == 3 and len(board) == 0
