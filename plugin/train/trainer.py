@@ -133,13 +133,18 @@ class Trainer:
         self.hours += batch.hours
         return row | {"norm": norm.item(), "rate": rate}
 
+    def mixed(self) -> torch.autocast:
+        """bf16 where the hardware multiplies it; a CPU without cannot even run the LSTM in it."""
+        enabled = self.device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
     def losses(self, batch: Batch) -> tuple[Tensor, Row]:
         """The stage's weighted loss, and each loss by name."""
         stage = self.schedule.stage(self.step)
         mel, lengths = self.mel(batch.samples, batch.lengths)
         if not stage.clean:
             mel = mask_spectrum(mel, lengths)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with self.mixed():
             encoded, frames = self.model.encoder(mel, lengths, batch.lookahead)
         encoded = encoded.float()
         usable = frames >= batch.token_lengths + 2  # too fast for CTC: a repeated label needs a blank between
@@ -147,7 +152,7 @@ class Trainer:
         ctc = per_token(ctc_loss(log_probs, batch.tokens, frames, batch.token_lengths), batch.token_lengths, usable)
         total, row = stage.ctc * ctc, {"ctc": ctc.item()}
         if stage.rnnt:
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with self.mixed():
                 logits = transducer_logits(self.model, encoded, batch.tokens)
             losses = rnnt_loss(logits, batch.tokens, frames, batch.token_lengths)
             rnnt = per_token(losses, batch.token_lengths, usable)
