@@ -1,7 +1,8 @@
 """An agent that captions everyone in the rooms it is sent to: `python -m nemostream_agent captions dev|start|connect`.
 
 LiveKit's own command line takes over behind `captions`; LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET say where
-the server is. NEMOSTREAM_MODEL names another model than the embedded one.
+the server is. NEMOSTREAM_MODEL names another model than the embedded one. NEMOSTREAM_LOAD_THRESHOLD is the load of the CPU
+from which `start` takes no more rooms: 0.7 unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from .room_captions import RoomCaptions
 
 # One process waits with its model loaded, so that a room has captions at once.
 server = AgentServer(num_idle_processes=1)
+if threshold := os.environ.get("NEMOSTREAM_LOAD_THRESHOLD"):
+    server.update_options(load_threshold=float(threshold))
 
 
 def load(process: JobProcess) -> None:
