@@ -1,4 +1,4 @@
-"""What a step costs: a fixed part and a part for each row, learnt from the steps themselves."""
+"""What a step costs: a fixed part and a part for each row, as calibrated and as learnt from the steps themselves."""
 
 from __future__ import annotations
 
@@ -8,20 +8,44 @@ FORGET = 0.95
 """Weight of the past at each new step: a machine's speed changes."""
 SPREAD = 0.25
 """Variance of the batch size below which the two parts cannot be told apart."""
+EVIDENCE = 12.0
+"""Weight from which steps are evidence (19 of them): the first ones after a start are slow."""
+FRESH_SECONDS = 10.0
+"""Steps this long ago say nothing of now: the machine may have been busy with something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds of a step of n rows: fixed + n * per_row."""
+
+    fixed: float
+    per_row: float
+
+    def of(self, rows: float) -> float:
+        return self.fixed + rows * self.per_row
 
 
 @dataclass(slots=True)
 class StepCost:
-    """Least squares over the steps so far, old ones forgotten: seconds = fixed + rows * per_row."""
+    """Least squares over the steps so far, old ones forgotten: seconds = fixed + rows * per_row.
 
+    Attributes:
+        calibrated: measured before, on a quiet machine (calibration.py). It tells the two parts apart; the steps then
+            only say how much slower or faster the machine is now.
+        at: when the last step ended.
+    """
+
+    calibrated: Line | None = None
     weight: float = 0.0
     rows: float = 0.0
     seconds: float = 0.0
+    at: float = 0.0
     _rows_rows: float = 0.0
     _rows_seconds: float = 0.0
 
-    def observe(self, rows: int, seconds: float) -> None:
+    def observe(self, rows: int, seconds: float, now: float = 0.0) -> None:
         """A step of that many rows took so long."""
+        self.at = now
         self.weight = FORGET * self.weight + 1
         gain = 1 / self.weight
         step = rows - self.rows
@@ -33,31 +57,56 @@ class StepCost:
     @property
     def per_row(self) -> float:
         """Seconds for one more row; all of a step's cost is laid on its rows while nothing tells better."""
+        if self.calibrated is not None:
+            return self.calibrated.per_row * self._pace
         if not self.weight:
             return 0.0
         whole = self.seconds / self.rows
-        if self._spread < SPREAD:
+        if not self._separable:
             return whole
         return min(max(0.0, self._rows_seconds / self._rows_rows), whole)
 
     @property
     def fixed(self) -> float:
         """Seconds that a step costs whatever its rows."""
+        if self.calibrated is not None:
+            return self.calibrated.fixed * self._pace
         return max(0.0, self.seconds - self.per_row * self.rows)
 
     def rows_within(self, bound: float, total: int) -> int:
         """Rows of `total` that a step may take to stay within `bound` seconds; at least one."""
-        if not self.weight:
+        if not self.weight and self.calibrated is None:
             return total
         if self.fixed >= bound:
             # Even one row is too slow, and more of them cost little: a small batch would only fall further behind.
             return total
         limit = (bound - self.fixed) / self.per_row if self.per_row else float(total)
-        if self._spread < SPREAD:
+        if self.calibrated is None and not self._separable:
             # Steps of one size say nothing about larger ones: try.
             limit = max(limit, 2 * self.rows)
-        return max(1, min(total, int(limit)))
+        return int(max(1, min(total, limit)))
+
+    def predict(self, rows: int, calls: int, now: float) -> float | None:
+        """Seconds that `calls` steps over `rows` rows in all will take; None without evidence: a calibration, or
+        enough steps of late."""
+        learnt = self.weight >= EVIDENCE and now - self.at <= FRESH_SECONDS
+        if self.calibrated is not None:
+            pace = self._pace if learnt else 1.0
+            return pace * (calls * self.calibrated.fixed + rows * self.calibrated.per_row)
+        if not learnt:
+            return None
+        if self._separable:
+            return calls * self.fixed + rows * self.per_row
+        # All that is sure: a step of more rows takes no less than those seen.
+        return self.seconds * min(calls, rows / self.rows)
 
     @property
-    def _spread(self) -> float:
-        return self._rows_rows / self.weight if self.weight else 0.0
+    def _pace(self) -> float:
+        """Seconds that a step takes now for each that it took when it was calibrated."""
+        assert self.calibrated is not None
+        expected = self.calibrated.of(self.rows)
+        return self.seconds / expected if self.weight >= EVIDENCE and expected > 0 else 1.0
+
+    @property
+    def _separable(self) -> bool:
+        return self.weight > 0 and self._rows_rows / self.weight >= SPREAD

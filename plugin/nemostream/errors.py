@@ -31,8 +31,12 @@ class AudioError(NemostreamError):
     """Audio that cannot be used: not a sound file, wrong shape or dtype, NaN or infinite samples."""
 
 
+class ModelMemory(NemostreamError):
+    """The model alone needs more memory than models may take."""
+
+
 class EngineFull(NemostreamError):
-    """Every row is taken.
+    """There is no row, no time or no memory for it now.
 
     Attributes:
         retry_after: seconds after which another try makes sense.

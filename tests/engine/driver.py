@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nemostream.core import Core
+from nemostream.cost import Line
 from nemostream.greedy import Token
 from nemostream.model import Model
 from nemostream.protocol import (
@@ -42,10 +43,18 @@ class Driver:
     d.text(1)
     """
 
-    def __init__(self, model: Model, *, max_streams: int = 8, peek: bool = False, **opened: Any) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        max_streams: int = 8,
+        peek: bool = False,
+        costs: Mapping[int, Line] | None = None,
+        **opened: Any,
+    ) -> None:
         self.now = 0.0
         self.core = Core(max_streams=max_streams, peek=peek, clock=lambda: self.now)
-        self.core.add_model(None, model)
+        self.core.add_model(None, model, costs=costs)
         self.model = model
         self.events: dict[int, list[Event]] = defaultdict(list)
         self.tokens: dict[int, list[Token]] = defaultdict(list)
@@ -53,9 +62,9 @@ class Driver:
         self._pushed: dict[int, int] = defaultdict(int)
         self._chunks: dict[int, int] = defaultdict(int)
 
-    def open(self, stream: int, **opened: Any) -> None:
+    def open(self, stream: int, run: bool = True, **opened: Any) -> None:
         self._pushed[stream] = self._chunks[stream] = 0
-        self.send(Open(stream, **{**self._opened, **opened}))
+        self.send(Open(stream, **{**self._opened, **opened}), run=run)
 
     def push(self, stream: int, samples: Samples, run: bool = True) -> None:
         self.send(Push(stream, samples, self._pushed[stream]), run=run)
@@ -77,8 +86,8 @@ class Driver:
     def update(self, stream: int, endpointing: Endpointing) -> None:
         self.send(Update(stream, endpointing))
 
-    def close(self, stream: int, drain: bool = True) -> None:
-        self.send(Close(stream, drain))
+    def close(self, stream: int, drain: bool = True, run: bool = True, keep: bool = False) -> None:
+        self.send(Close(stream, drain, keep), run=run)
 
     def send(self, message: Message, run: bool = True) -> None:
         self.core.handle("driver", message)
@@ -86,11 +95,11 @@ class Driver:
         if run:
             self.run()
 
-    def run(self) -> int:
-        """Step until nothing is due at this moment; returns the steps taken."""
+    def run(self, most: int | None = None) -> int:
+        """Step until nothing is due at this moment, `most` times at most; returns the steps taken."""
         steps = 0
         with _Tap(self):
-            while self.core.step():
+            while steps != most and self.core.step():
                 steps += 1
                 self._collect()
         self._collect()

@@ -260,9 +260,9 @@ def test_a_push_costs_no_more_than_its_next_chunk_before_a_step(toy: Model) -> N
     driver = Driver(toy, chunk_ms=160, priority="batch")
     driver.open(1)
     driver.push(1, np.zeros(600 * 16_000, np.float32), run=False)
-    (live,) = driver.core._streams.values()
-    assert live.stream.feed.heard <= 160 * 16 + 400
-    assert live.stream.backlog == 600 * 16_000
+    (seat,) = driver.core._seats
+    assert seat.stream.feed.heard <= 160 * 16 + 400
+    assert seat.stream.backlog == 600 * 16_000
 
 
 def test_a_draining_close_can_become_an_immediate_one(toy: Model) -> None:

@@ -1,0 +1,163 @@
+"""One stream's place in the engine: a row of its group, or what that row must hold once it gets one.
+
+seat = Seat(key, opened, group)
+events = seat.sit()      # it has a row
+seat.park()              # the row is free; the seat keeps what it held, for the next one
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Sequence
+
+from nemostream import snapshot
+from nemostream.encoders import RowState
+from nemostream.errors import SnapshotError
+from nemostream.group import Group
+from nemostream.handover import handed_over
+from nemostream.protocol import SAMPLE_RATE, Checkpoint, Event, Final, Open, Started
+from nemostream.scheduler import Slot
+from nemostream.snapshot import Snapshot
+from nemostream.stream import Stream
+
+Key = tuple[Hashable, int]
+"""An owner and its number for the stream."""
+MAX_BACKLOG = {"live": 30 * SAMPLE_RATE, "batch": 3600 * SAMPLE_RATE}
+"""Audio that may wait for a stream's steps, or for its row, before it is closed with Overrun."""
+CHECKPOINT_SAMPLES = 5 * SAMPLE_RATE
+"""Audio between two checkpoints of a recoverable stream: what a lost engine costs at most to hear again."""
+CHECKPOINT_MESSAGES = 1000
+"""Messages without audio after which there is one too."""
+CHECKPOINT_PHASES = 8
+
+
+class Seat:
+    """A stream, its group, and what the scheduler knows of it.
+
+    Attributes:
+        seated: it has a row.
+        started: it had one before.
+        closing: it was closed, and ends once what it was asked before is answered.
+        keep: it ends with a Checkpoint, for its owner to go on with.
+        taken: messages since the Open or the last checkpoint.
+    """
+
+    __slots__ = (
+        *("key", "stream", "group", "slot", "seated", "started", "closing", "keep", "taken"),
+        *("_decoder", "_language", "_state", "_saved_at"),
+    )
+
+    def __init__(self, key: Key, opened: Open, group: Group) -> None:
+        """`group`: that of the model and chunk size which `opened` asks for.
+
+        Raises:
+            UnsupportedLanguage, BundleError: the model does not have what is asked for.
+            SnapshotError: what it is to resume cannot be gone on with here.
+        """
+        model = group.model
+        self.key, self.group = key, group
+        self.seated = self.started = self.closing = self.keep = False
+        self.taken = 0
+        self.slot = Slot(live=opened.priority == "live")
+        self._language = model.language(opened.language)
+        self._decoder = model.decoder_name(opened.decoder)
+        self.stream = Stream(opened, model, group.chunk_frames)
+        self._state: RowState | None = None
+        if opened.resume is not None:
+            saved = snapshot.decode(opened.resume)
+            saved.check(model.bundle.hash, model.precision, group.chunk_frames)
+            if saved.row.decoder != self._decoder:
+                raise SnapshotError(f"the saved stream decodes with {saved.row.decoder}, not {self._decoder}")
+            self.stream.load(saved.stream, saved.feed)
+            self._state = saved.row
+        self._saved_at = self.stream.feed.heard
+
+    @property
+    def live(self) -> bool:
+        return self.slot.live
+
+    def sit(self) -> list[Event]:
+        """Take a row, which must be free; the events that follow from it.
+
+        Raises:
+            SnapshotError: what the row should hold does not fit. None was taken.
+        """
+        generation = self.group.take(self.key, self._decoder, self.slot, self._state)
+        assert generation is not None, "a group has as many rows as the house"
+        self.seated, self._state = True, None
+        if self.started:
+            return []
+        self.started, stream = True, self.stream
+        stream.generation = generation
+        # Streams that were opened together are not saved in the same step.
+        self._saved_at -= generation % CHECKPOINT_PHASES * CHECKPOINT_SAMPLES // CHECKPOINT_PHASES
+        started = stream.event(
+            Started,
+            bundle=self.group.model.bundle.hash,
+            language=self._language,
+            chunk_ms=stream.chunk_frames * self.group.model.frame_ms,
+            wall_time=time.time(),
+            at_sample=stream.at_sample,
+        )
+        return [started]
+
+    def leave(self) -> None:
+        """Give the row back, if it has one, for good."""
+        if self.seated:
+            self.group.leave(self.key)
+            self.seated = False
+
+    def park(self) -> None:
+        """Give the row back; what it held is kept for the next one. No request may be half answered."""
+        self._state = self.group.export(self.key)
+        self.leave()
+
+    def refresh(self, now: float) -> None:
+        """Tell the scheduler whether the stream has a step to take, and since when."""
+        self.slot.urgent = self.stream.urgent
+        self.slot.behind = self.stream.behind
+        if not self.stream.ready:
+            self.slot.ready_at = None
+        elif self.slot.ready_at is None:
+            self.slot.ready_at = now
+
+    def snapshot(self) -> Snapshot:
+        """All of the stream, between two steps; no request of it may be half answered (Stream.settled)."""
+        model = self.group.model
+        row = self.group.export(self.key) if self.seated else self._state
+        assert row is not None, "a stream that never had a row has nothing to save"
+        return Snapshot(
+            bundle=model.bundle.hash,
+            precision=model.precision,
+            chunk_frames=self.group.chunk_frames,
+            stream=self.stream.export(),
+            feed=self.stream.feed.export(),
+            row=row,
+        )
+
+    def checkpoint(self, events: Sequence[Event]) -> list[Event]:
+        """Save a recoverable stream now and then; and always with a Final that came of time, not of what was sent: a
+        replay would not give it again.
+
+        Args:
+            events: of the step that has just run.
+        """
+        stream = self.stream
+        if not stream.opened.recoverable or not stream.settled or stream.feed.waiting > MAX_BACKLOG["live"]:
+            return []
+        timed = any(isinstance(e, Final) and e.reason == "idle" for e in events)
+        due = stream.feed.heard - self._saved_at >= CHECKPOINT_SAMPLES or self.taken >= CHECKPOINT_MESSAGES
+        if not timed and not due:
+            return []
+        self._saved_at = stream.feed.heard
+        return [self._saved(self.snapshot())]
+
+    def last_checkpoint(self) -> list[Event]:
+        """What the owner goes on with in another stream, if it asked for that and it can be had."""
+        if not self.keep or not self.started or not self.stream.settled:
+            return []
+        return [self._saved(handed_over(self.snapshot(), self.group.model.frame_samples))]
+
+    def _saved(self, saved: Snapshot) -> Event:
+        taken, self.taken = self.taken, 0
+        return self.stream.event(Checkpoint, taken=taken, snapshot=snapshot.encode(saved))
