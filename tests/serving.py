@@ -87,8 +87,12 @@ class EngineProcess:
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
         self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> int:
+        """Its exit status."""
         assert self.process is not None
-        self.process.wait(10)
+        return self.process.wait(10)
 
     def log(self) -> str:
         return Path(f"{self.place.socket}.log").read_text()

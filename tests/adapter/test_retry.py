@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from livekit.agents import APIConnectionError
-from livekit.agents.stt import SpeechEventType, STTError
+from livekit.agents.stt import SpeechData, SpeechEventType, STTError
 from livekit.agents.types import APIConnectOptions
 
 from livekit.plugins import nemo
@@ -31,8 +31,8 @@ def faulty(engine: Engine, **options: object) -> tuple[nemo.STT, list[bool]]:
     return stt, recoverable
 
 
-async def heard(stt: nemo.STT, speech: Clip) -> tuple[list[str], float]:
-    """The texts that became final, and where the last one ended."""
+async def heard(stt: nemo.STT, speech: Clip) -> tuple[list[str], SpeechData]:
+    """The texts that became final, and all of the last one."""
     stream = stt.stream(conn_options=QUICK)
     stream.start_time_offset = 50.0
     push(stream, speech.pcm)
@@ -40,8 +40,8 @@ async def heard(stt: nemo.STT, speech: Clip) -> tuple[list[str], float]:
     events = await read_to_end(stream)
     check_order(events)
     await stt.aclose()
-    ends = [e.alternatives[0].end_time for e in of(events, FINAL) if e.alternatives[0].text]
-    return finals(events), ends[-1]
+    last = [e.alternatives[0] for e in of(events, FINAL) if e.alternatives[0].text][-1]
+    return finals(events), last
 
 
 @pytest.mark.parametrize("after", [1, 16_000, 30_000])
@@ -49,10 +49,11 @@ async def test_the_text_is_that_of_an_engine_that_never_failed(engine: Engine, a
     speech = clip("monday")
     _, undisturbed = await heard(nemo.STT(engine=engine), speech)
     stt, errors = faulty(FaultyEngine(engine, after=after))  # type: ignore[arg-type]
-    texts, end = await heard(stt, speech)
+    texts, last = await heard(stt, speech)
     assert errors == [True]
     assert texts == [speech.text]
-    assert end == pytest.approx(undisturbed, abs=0.01), "times do not move by the time that the retry took"
+    assert last.end_time == pytest.approx(undisturbed.end_time, abs=0.01), "times do not move by the time of the retry"
+    assert last.metadata == {"possible_loss": True} and not undisturbed.metadata, "who reads it is told"
 
 
 async def test_text_before_the_failure_is_neither_repeated_nor_lost(engine: Engine, toy_bundle: Bundle) -> None:

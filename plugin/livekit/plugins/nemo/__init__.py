@@ -9,13 +9,14 @@ from livekit.agents import Plugin
 
 from nemostream.protocol import Endpointing
 
+from .load import load
 from .log import logger
 from .options import STTOptions
 from .stream import SpeechStream
 from .stt import STT
 from .version import __version__
 
-__all__ = ["STT", "Endpointing", "STTOptions", "SpeechStream", "__version__"]
+__all__ = ["STT", "Endpointing", "STTOptions", "SpeechStream", "__version__", "load"]
 
 
 class NemoPlugin(Plugin):

@@ -15,6 +15,9 @@ from livekit.agents.types import TimedString
 
 from nemostream.protocol import SAMPLE_RATE, Event, Final, Interim, Preflight, Word
 
+POSSIBLE_LOSS = "possible_loss"
+"""In the metadata of a final: the engine was lost under it, so a word may be missing or told otherwise."""
+
 
 @dataclass(slots=True)
 class Clock:
@@ -46,10 +49,15 @@ class Clock:
 
 
 class EventMapper:
-    """Keeps who-is-speaking between events; survives the engine stream being reopened."""
+    """Keeps who-is-speaking between events; survives the engine stream being reopened.
+
+    Attributes:
+        joined: the engine stream was opened anew and hears again what no final gave; the next one says so.
+    """
 
     def __init__(self, clock: Clock, speaker_id: str | None = None) -> None:
         self.language = LanguageCode("")
+        self.joined = False
         self._speaker_id = speaker_id
         self._clock = clock
         self._speaking = False
@@ -86,6 +94,9 @@ class EventMapper:
         if event.text or event.flush_id is not None:
             # An empty final that was asked for is the answer that the session waits for.
             data = self._data(event.text, event.words, event.start_sample, event.end_sample)
+            if event.text and (self.joined or not event.whole):
+                data.metadata = {POSSIBLE_LOSS: True}
+                self.joined = False
             yield self._event(SpeechEventType.FINAL_TRANSCRIPT, data, self._clock.wall(event.end_sample))
         if self._speaking and event.reason != "limit":
             yield from self._end(event.end_sample)

@@ -33,6 +33,11 @@ class Replay:
         self._chunks: deque[Samples] = deque()
         self._asks: list[Ask] = []
 
+    @property
+    def empty(self) -> bool:
+        """There is no audio that no Final covers."""
+        return self.start == self.end
+
     def append(self, samples: Samples) -> None:
         self._chunks.append(samples)
         self.end += len(samples)

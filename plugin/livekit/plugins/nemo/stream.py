@@ -107,6 +107,7 @@ class SpeechStream(stt.RecognizeStream):
             # The base class adds the wall time of the lost attempt, for plugins whose clock starts at zero again. Ours
             # goes on: what was said meanwhile waits in the channel or in the replay.
             self._start_time_offset = self._offset_of_attempt
+            self._mapper.joined = not self._replay.empty
         stream: ClientStream | None = None
         try:
             stream = await self._open()
