@@ -1,8 +1,8 @@
 """An agent that captions everyone in the rooms it is sent to: `python -m nemostream_agent captions dev|start|connect`.
 
 LiveKit's own command line takes over behind `captions`; LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET say where
-the server is. NEMOSTREAM_MODEL names another model than the embedded one. NEMOSTREAM_LOAD_THRESHOLD is the load of the CPU
-from which `start` takes no more rooms: 0.7 unless it says otherwise.
+the server is. NEMOSTREAM_MODEL names another model than the embedded one. NEMOSTREAM_LOAD_THRESHOLD is the load of the
+CPU from which `start` takes no more rooms: 0.7 unless it says otherwise.
 """
 
 from __future__ import annotations

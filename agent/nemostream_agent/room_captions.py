@@ -25,6 +25,9 @@ from .track_audio import TrackAudio
 REOPEN_PERIOD = 2.0
 """Seconds until a track whose stream failed for good (a full engine, say) is tried again."""
 
+TAIL_PERIOD = 0.4
+"""Seconds in which the rest of a track that is gone comes out of the SDK's jitter buffer. It does not say when."""
+
 RETURN_PERIOD = 10.0
 """Seconds within which a participant who is back was on a connection that broke, and has not simply left."""
 
@@ -145,7 +148,7 @@ class TrackCaptions:
     async def aclose(self, timeout: float = 5.0) -> None:
         """The track is gone: what was said until then still becomes captions."""
         self._closing = True
-        await asyncio.wait([self._listening], timeout=timeout / 5)
+        await asyncio.wait([self._listening], timeout=TAIL_PERIOD)
         await self._audio.aclose()
         await asyncio.wait([self._listening, self._reading], timeout=timeout)
         await aio.cancel_and_wait(self._listening, self._reading)
