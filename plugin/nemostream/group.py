@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from nemostream.model import Model
 from nemostream.rows import Rows
 from nemostream.scheduler import Load, Slot
 from nemostream.work import Work
+
+logger = logging.getLogger("nemostream")
 
 
 @dataclass(slots=True)
@@ -75,8 +78,9 @@ class Group:
         """A copy of the owner's row, for `take`. Not between the first and the last uncommitted step of a request."""
         assert owner not in self._saved, "a row in the middle of uncommitted steps cannot leave"
         row = self.rows.row(owner)
-        name = self._decoder_of[row]
-        return RowState(name, self.chunk_frames, self._encoder.export(row), self._decoders[name].export(row))
+        return RowState(
+            self._decoder_of[row], self.chunk_frames, self._encoder.export(row), self._decoder(row).export(row)
+        )
 
     def _check(self, decoder: str, state: RowState) -> None:
         saved, wanted = (state.decoder, state.chunk_frames), (decoder, self.chunk_frames)
@@ -100,21 +104,24 @@ class Group:
         """Run one chunk for each of `rows` (ascending). With `dense` the first n rows are the batch and those without
         work ride along, keeping their state.
 
-        A step that fails has committed nothing: it is tried again, then halved until the bad row stands alone.
+        A step that fails, wherever and with whatever exception, has committed nothing: it is tried again, then halved
+        until the bad row stands alone. Its error is a StepFailed.
         """
         try:
             return self._step(rows, dense, work)
-        except StepFailed:
+        except Exception as error:
+            logger.warning("a step of %d rows is tried again: %r", len(rows), error)
             self.counters.retries += 1
         try:
             return self._step(rows, None, work)
-        except StepFailed as error:
+        except Exception as error:
             if len(rows) == 1:
-                return [Outcome(error=error)]
+                return [Outcome(error=_step_failed(error))]
         half = len(rows) // 2
         return self.run(rows[:half], None, work[:half]) + self.run(rows[half:], None, work[half:])
 
     def _step(self, rows: Sequence[int], dense: int | None, work: Sequence[Work]) -> list[Outcome]:
+        """One try: it commits all of the step, or raises and has changed nothing."""
         index = np.array(rows, np.intp)
         positions: Indices
         if dense is None:
@@ -128,33 +135,55 @@ class Group:
             positions = index
             encoded = self._encoder.step(dense, mel)
         self.counters.steps += 1
-        return self._keep(index, positions, encoded, work)
+        names = np.array([self._decoder_of[row] for row in rows])
+        mine = {name: np.flatnonzero(names == name) for name in self._decoders if name in names}
+        before = {name: self._decoders[name].save(index[its]) for name, its in mine.items()}
+        try:
+            return self._keep(index, positions, encoded, work, mine)
+        except BaseException:
+            for name, its in mine.items():
+                self._decoders[name].restore(index[its], before[name])
+            raise
 
-    def _keep(self, rows: Indices, positions: Indices, encoded: Floats, work: Sequence[Work]) -> list[Outcome]:
-        """Commit what is to be kept, decode, and put back what is not."""
+    def _keep(
+        self, rows: Indices, positions: Indices, encoded: Floats, work: Sequence[Work], mine: dict[str, Indices]
+    ) -> list[Outcome]:
+        """Decode (`mine`: which of `rows` each decoder has), put back what is not to be kept, and commit.
+
+        Decoders can be put back; the encoder's commit cannot, so it comes when nothing else can fail.
+        """
+        saved = dict(self._saved)
         for row, w in zip(rows.tolist(), work, strict=True):
             if w.save:
-                decoder = self._decoders[self._decoder_of[row]]
-                self._saved[self.rows.owner(row)] = self._encoder.save(row), decoder.save(row)
-        keep = np.array([not w.restore for w in work])
-        if keep.any():
-            self._encoder.commit(positions[keep])
+                saved[self.rows.owner(row)] = self._encoder.save(row), self._decoder(row).save(row)
         outcomes = [Outcome() for _ in work]
         frames = np.array([w.frames for w in work], np.intp)
-        names = np.array([self._decoder_of[r] for r in rows.tolist()])
-        for name, decoder in self._decoders.items():
-            mine = np.flatnonzero(names == name)
-            if len(mine):
-                tokens = decoder.step(rows[mine], encoded[positions[mine]], frames[mine])
-                for i, found in zip(mine.tolist(), tokens, strict=True):
-                    outcomes[i].tokens = found
+        for name, its in mine.items():
+            tokens = self._decoders[name].step(rows[its], encoded[positions[its]], frames[its])
+            for i, found in zip(its.tolist(), tokens, strict=True):
+                outcomes[i].tokens = found
+        undo: list[tuple[int, Any]] = []
         for row, w in zip(rows.tolist(), work, strict=True):
             if w.restore:
-                encoder_state, decoder_state = self._saved.pop(self.rows.owner(row))
-                self._encoder.restore(row, encoder_state)
-                self._decoders[self._decoder_of[row]].restore(row, decoder_state)
+                encoder_state, decoder_state = saved.pop(self.rows.owner(row))
+                self._decoder(row).restore(row, decoder_state)
+                undo.append((row, encoder_state))
+        keep = np.array([not w.restore for w in work])
+        self._encoder.commit(positions[keep], undo)
+        self._saved = saved
         return outcomes
+
+    def _decoder(self, row: int) -> Decoder:
+        return self._decoders[self._decoder_of[row]]
 
     def _move(self, source: int, target: int) -> None:
         self._encoder.move(source, target)
-        self._decoders[self._decoder_of[source]].move(source, target)
+        self._decoder(source).move(source, target)
+
+
+def _step_failed(error: Exception) -> StepFailed:
+    if isinstance(error, StepFailed):
+        return error
+    failed = StepFailed(f"the step failed with {error!r}; close the stream and open it again")
+    failed.__cause__ = error
+    return failed
