@@ -21,6 +21,7 @@ from livekit.agents.types import (
 from livekit.agents.utils import aio, shortuuid
 
 from livekit import rtc
+from livekit.plugins.nemo.events import POSSIBLE_LOSS
 
 from .log import logger
 
@@ -33,6 +34,10 @@ RETRY_PERIOD = 0.5
 ATTRIBUTE_LANGUAGE = "nemostream.language"
 ATTRIBUTE_WORDS = "nemostream.words"
 """JSON, on finals: `[{"text", "start", "end", "confidence"}]`, times in seconds since the track was first heard."""
+ATTRIBUTE_LOST = "nemostream.lost"
+"""On the first final behind a connection that broke: seconds that were not heard."""
+ATTRIBUTE_POSSIBLE_LOSS = "nemostream.possible_loss"
+""""true" on finals under which the engine was lost: a word may be missing."""
 
 
 @dataclass(slots=True)
@@ -40,6 +45,7 @@ class _Caption:
     segment: str
     data: SpeechData
     final: bool
+    lost: float = 0.0
 
 
 class CaptionPublisher:
@@ -53,6 +59,7 @@ class CaptionPublisher:
         self._finals: deque[_Caption] = deque()
         self._interim: _Caption | None = None
         self._shown = ""
+        self._lost = 0.0
         self._news = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._publish(), name="captions.publish")
@@ -69,9 +76,14 @@ class CaptionPublisher:
             return
         self._interim = None
         self._shown = ""
-        self._finals.append(_Caption(self._segment, data, final=True))
+        self._finals.append(_Caption(self._segment, data, final=True, lost=self._lost))
+        self._lost = 0.0
         self._segment = shortuuid("SG_")
         self._news.set()
+
+    def lost(self, seconds: float) -> None:
+        """So much was not heard; the next final says so."""
+        self._lost += seconds
 
     async def aclose(self, timeout: float = 5.0) -> None:
         """Send the finals that wait, then stop. A room that is reconnecting has `timeout` seconds."""
@@ -128,6 +140,10 @@ class CaptionPublisher:
             ATTRIBUTE_TRANSCRIPTION_FINAL: "true" if caption.final else "false",
             ATTRIBUTE_LANGUAGE: caption.data.language,
         }
+        if caption.lost:
+            attributes[ATTRIBUTE_LOST] = f"{caption.lost:.1f}"
+        if caption.data.metadata and caption.data.metadata.get(POSSIBLE_LOSS):
+            attributes[ATTRIBUTE_POSSIBLE_LOSS] = "true"
         if caption.final:
             words = [
                 {

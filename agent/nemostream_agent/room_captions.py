@@ -37,14 +37,11 @@ class Heard:
     """When a participant's track gave its first and its last frame, on the monotonic clock. A connection that is made
     anew brings the same track once more (ours broke), or another track of another participant sid (theirs did)."""
 
+    identity: str
     participant_sid: str
     track_sid: str
     since: float | None = None
     until: float | None = None
-
-    def cut_off(self, again: Heard) -> bool:
-        """Whether `again` is what this was, on a new connection."""
-        return self.track_sid == again.track_sid or self.participant_sid != again.participant_sid
 
 
 class RoomCaptions:
@@ -55,7 +52,7 @@ class RoomCaptions:
         self._stt = stt
         self._audio = TrackAudio()
         self._tracks: dict[str, TrackCaptions] = {}
-        self._heard: dict[str, Heard] = {}
+        self._heard: list[Heard] = []
         self._ending: set[asyncio.Task[None]] = set()
         room.on("track_subscribed", self._on_subscribed)
         room.on("track_unsubscribed", self._on_unsubscribed)
@@ -82,12 +79,23 @@ class RoomCaptions:
             return  # agents send the text of what they say themselves
         self._end(publication.sid)
         publisher = CaptionPublisher(self._room, participant.identity, publication.sid)
-        before = self._heard.get(participant.identity)
-        heard = self._heard[participant.identity] = Heard(participant.sid, publication.sid)
-        captions = TrackCaptions(self._audio.open(track), self._stt, publisher, heard, before)
+        heard = Heard(participant.identity, participant.sid, publication.sid)
+        captions = TrackCaptions(
+            self._audio.open(track), self._stt, publisher, heard, self._on_connection_before(heard)
+        )
         self._tracks[publication.sid] = captions
         if publication.muted:
             captions.mute()
+
+    def _on_connection_before(self, heard: Heard) -> Heard | None:
+        """What `heard` was on a connection that broke, if any; from now on it takes its place."""
+        before = [old for old in self._heard if old.track_sid == heard.track_sid] or [
+            old
+            for old in self._heard
+            if old.identity == heard.identity and old.participant_sid != heard.participant_sid
+        ]
+        self._heard = [old for old in self._heard if old not in before] + [heard]
+        return before[-1] if before else None
 
     def _on_unsubscribed(
         self, track: rtc.Track, publication: rtc.RemoteTrackPublication, participant: rtc.RemoteParticipant
@@ -127,9 +135,9 @@ class TrackCaptions:
         self._stt = stt
         self._publisher = publisher
         self._heard = heard
-        self._before = before if before is not None and before.cut_off(heard) else None
-        if self._before is not None and self._before.track_sid == heard.track_sid:
-            heard.since = self._before.since
+        self._before = before
+        if before is not None and before.track_sid == heard.track_sid:
+            heard.since = before.since
         self._audio = audio
         self._stream = stt.stream()
         self._muted = False
@@ -177,6 +185,7 @@ class TrackCaptions:
             lost = now - self._before.until
             if lost < RETURN_PERIOD:
                 logger.warning("%.1f s of a participant were not heard while a connection was made anew", lost)
+                self._publisher.lost(lost)
         # Of a track that is gone the SDK makes up some frames yet.
         if not self._closing:
             self._heard.until = now

@@ -9,9 +9,10 @@ import pytest
 from livekit.agents import LanguageCode
 from livekit.agents.stt import SpeechData
 
+from livekit.plugins.nemo.events import POSSIBLE_LOSS
 from nemostream_agent.livekit_server import LiveKitServer
 from nemostream_agent.participant import join
-from nemostream_agent.publisher import INTERIM_PERIOD, CaptionPublisher
+from nemostream_agent.publisher import ATTRIBUTE_LOST, ATTRIBUTE_POSSIBLE_LOSS, INTERIM_PERIOD, CaptionPublisher
 from tests.rooms.captioned import Reader
 
 
@@ -65,3 +66,14 @@ async def test_empty_texts_and_repeated_interims_are_not_sent(publisher: Caption
     publisher.final(data("word"))
     captions = await reader.until(lambda all_: any(caption.final for caption in all_))
     assert [(caption.text, caption.final) for caption in captions] == [("word", False), ("word", True)]
+
+
+async def test_the_first_final_behind_a_loss_says_so(publisher: CaptionPublisher, reader: Reader) -> None:
+    publisher.lost(0.44)
+    publisher.final(data("behind"))
+    possible = data("word")
+    possible.metadata = {POSSIBLE_LOSS: True}
+    publisher.final(possible)
+    captions = await reader.until(lambda all_: len(all_) == 2)
+    assert [caption.attributes.get(ATTRIBUTE_LOST) for caption in captions] == ["0.4", None]
+    assert [caption.attributes.get(ATTRIBUTE_POSSIBLE_LOSS) for caption in captions] == [None, "true"]
