@@ -9,6 +9,7 @@ frame = await link.read()        # None: the engine is gone
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -17,19 +18,20 @@ import time
 
 from nemostream import wire
 from nemostream.errors import EngineLost, VersionMismatch, WireError
-from nemostream.rendezvous import Place
+from nemostream.rendezvous import Peer, Place, peer
 
 logger = logging.getLogger("nemostream")
 
-GREET_SECONDS = 10.0
-"""A new engine answers within this time (it imports, and listens before any model is loaded)."""
+GREET_SECONDS = 5.0
+"""An engine that listens answers within this time; one that has not done so twice in a row hangs."""
+START_SECONDS = 20.0
+"""A new engine listens within this time (it imports; models are loaded later)."""
 PING_SECONDS = 2.0
 SILENT_SECONDS = 10.0
-"""An engine that has said nothing for so long, though it is asked every PING_SECONDS, hangs."""
+"""An engine that has said nothing for so long hangs: it speaks unasked every second, and answers every ping. Counted in
+pings, not by the clock, which goes on while this process is stopped."""
 LOOK_SECONDS = 0.05
 """Between two looks for an engine that is about to start."""
-PING = 0
-"""Number of the calls that are pings."""
 
 
 class Link:
@@ -41,7 +43,8 @@ class Link:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._heard_at = 0.0
+        self._unanswered = 0
+        self._ungreeted = 0
         self._child: subprocess.Popen[bytes] | None = None
 
     async def open(self) -> None:
@@ -49,23 +52,33 @@ class Link:
 
         Raises:
             VersionMismatch: the engine is of another version.
-            EngineLost: an engine cannot be started.
+            EngineLost: an engine cannot be started, or the place is not safe.
         """
         while True:
+            self.place.prepare()
             try:
-                await self._greet()
+                reader, writer = await asyncio.open_unix_connection(self.place.socket)
+            except OSError as error:
+                logger.debug("nobody listens at %s: %s", self.place.socket, error)
+                await (self._start() if self._spawn else asyncio.sleep(LOOK_SECONDS))
+                continue
+            self._reader, self._writer = reader, writer
+            try:
+                await self._greet(reader, writer)
                 return
             except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, WireError) as error:
-                logger.debug("no engine at %s: %s", self.place.socket, error)
+                # Somebody is there, so another one would not help.
+                logger.debug("the engine at %s does not greet: %s", self.place.socket, error)
                 self.close()
-            if self._spawn:
-                await self._start()
-            else:
-                await asyncio.sleep(LOOK_SECONDS)
+            except BaseException:
+                self.close()
+                raise
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def read(self) -> wire.FromEngine | None:
         """The next frame; None once the connection is lost."""
-        assert self._reader is not None
+        if self._reader is None:
+            return None
         try:
             frame = wire.from_engine(await wire.read_frame(self._reader))
         except (OSError, asyncio.IncompleteReadError):
@@ -76,7 +89,7 @@ class Link:
             logger.error("the engine sent what cannot be read: %s", error)
             self.close()
             return None
-        self._heard_at = time.monotonic()
+        self._unanswered = 0
         if isinstance(frame, wire.Goodbye):
             logger.warning("the engine closed the connection: %s", frame.message)
             self.close()
@@ -93,21 +106,34 @@ class Link:
             self._watching.cancel()
         if self._writer is not None:
             self._writer.transport.abort()
+        if self._child is not None:
+            self._child.poll()  # leaves no zombie
         self._reader = self._writer = self._watching = None
 
-    async def _greet(self) -> None:
-        self._reader, self._writer = await asyncio.open_unix_connection(self.place.socket)
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        engine = peer(writer.get_extra_info("socket"))
+        if engine.user != os.getuid():
+            raise EngineLost(f"another user listens at {self.place.socket}; set NEMOSTREAM_SOCKET to another path")
         self.write(wire.Hello(wire.VERSION, wire.package(), os.getpid()))
-        answer = wire.from_engine(await asyncio.wait_for(wire.read_frame(self._reader), GREET_SECONDS))
+        try:
+            answer = wire.from_engine(await asyncio.wait_for(wire.read_frame(reader), GREET_SECONDS))
+        except asyncio.TimeoutError:
+            self._ungreeted += 1
+            if self._ungreeted > 1:
+                self._end(engine, 2 * GREET_SECONDS)
+            raise
+        self._ungreeted = self._unanswered = 0
         if isinstance(answer, wire.Goodbye):
-            self.close()
-            if answer.code == VersionMismatch.__name__:
-                raise VersionMismatch(answer.message)
-            raise WireError(answer.message)
+            # Anything else may have another answer next time.
+            raise (VersionMismatch if answer.code == VersionMismatch.__name__ else WireError)(answer.message)
         if not isinstance(answer, wire.Welcome):
             raise WireError("the engine did not say welcome")
-        self._heard_at = time.monotonic()
-        self._watching = asyncio.create_task(self._watch(self._writer, answer))
+        if answer.version != wire.VERSION:
+            raise VersionMismatch(
+                f"this process speaks protocol {wire.VERSION} (version {wire.package()}), the engine {answer.version} "
+                f"(version {answer.package}); install the same version for both and restart the engine"
+            )
+        self._watching = asyncio.create_task(self._watch(writer, engine))
 
     async def _start(self) -> None:
         """Start an engine, unless another client is about to; come back when it is worth another look."""
@@ -115,16 +141,20 @@ class Link:
             if not mine:
                 await asyncio.sleep(LOOK_SECONDS)
                 return
-            if self._child is not None:
-                self._child.poll()
+            if await self._listens():
+                return  # another client's
+            since = self.place.log_size()
             self._child = child = self.place.spawn()
-            deadline = time.monotonic() + GREET_SECONDS
+            deadline = time.monotonic() + START_SECONDS
             while time.monotonic() < deadline:
                 await asyncio.sleep(LOOK_SECONDS)
                 if child.poll() not in (None, 0):
-                    raise EngineLost(f"an engine could not be started: {self.place.last_words()}")
+                    reason = self.place.last_words(since) or f"exit status {child.returncode}"
+                    raise EngineLost(f"an engine could not be started: {reason}")
                 if child.returncode == 0 or await self._listens():
                     return
+            child.kill()
+            raise EngineLost(f"an engine was started and did not listen within {START_SECONDS:g} s")
 
     async def _listens(self) -> bool:
         try:
@@ -134,16 +164,17 @@ class Link:
         writer.close()
         return True
 
-    async def _watch(self, writer: asyncio.StreamWriter, engine: wire.Welcome) -> None:
+    async def _watch(self, writer: asyncio.StreamWriter, engine: Peer) -> None:
         """Ask whether the engine is alive; one that hangs is left, and ended if a client started it."""
-        while True:
+        while self._unanswered * PING_SECONDS < SILENT_SECONDS:
+            self._unanswered += 1
+            self.write(wire.Call(wire.PING, "ping"))
             await asyncio.sleep(PING_SECONDS)
-            self.write(wire.Call(PING, "ping"))
-            silent = time.monotonic() - self._heard_at
-            if silent < SILENT_SECONDS:
-                continue
-            logger.error("the engine (process %d) has not answered for %.0f s", engine.pid, silent)
-            if engine.spawned:
+        self._end(engine, SILENT_SECONDS)
+        writer.transport.abort()
+
+    def _end(self, engine: Peer, seconds: float) -> None:
+        logger.error("the engine (process %d) has not answered for %g s", engine.pid, seconds)
+        if self.place.may_end(engine.pid):
+            with contextlib.suppress(OSError):
                 os.kill(engine.pid, signal.SIGKILL)
-            writer.transport.abort()
-            return

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from nemostream import errors, wire
+from nemostream import wire
 from nemostream.errors import EngineLost, NemostreamError, StreamClosed
 from nemostream.link import Link
 from nemostream.protocol import Event, Message, Push
@@ -33,9 +33,7 @@ TICK = 0.01
 GIVE_UP = 30.0
 """Seconds without an engine after which streams fail; what was said meanwhile is kept (ledger.LIMIT)."""
 MAX_PUSH = 1 << 20
-"""Samples. A longer push is cut, so that a frame has a bound."""
-FRAME_SAMPLES = 4 << 20
-"""Samples in one frame, about."""
+"""Samples. A longer push is cut, so that a frame has a bound (wire.FRAME_BYTES)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +162,7 @@ class RemoteEngine:
         loop.call_soon_threadsafe(self._ask, wire.Call(next(self._call_numbers), name, model), answer)
         reply = answer.result()
         if reply.code:
-            kind = getattr(errors, reply.code, NemostreamError)
-            raise kind(reply.message)
+            raise wire.error(reply.code, reply.message)
         return reply
 
     # --- on the thread ---
@@ -194,7 +191,13 @@ class RemoteEngine:
                 except NemostreamError as error:
                     self._fail_all(error)
                     continue
-                await self._converse(link)
+                try:
+                    await self._converse(link)
+                except Exception as error:
+                    # What it says cannot be understood: asking again would bring the same.
+                    logger.error("the engine's answer cannot be taken: %r", error)
+                    link.close()
+                    self._fail_all(EngineLost(f"the engine's answer cannot be taken: {wire.one_line(error)}"))
         finally:
             link.close()
             self._fail_all(StreamClosed("the link to the engine was closed"))
@@ -232,16 +235,8 @@ class RemoteEngine:
             self._send(out)
 
     def _send(self, messages: Sequence[Message]) -> None:
-        frame: list[Message] = []
-        samples = 0
-        for message in messages:
-            frame.append(message)
-            samples += len(message.samples) if isinstance(message, Push) else 0
-            if samples >= FRAME_SAMPLES:
-                self._link.write(wire.messages(frame))
-                frame, samples = [], 0
-        if frame:
-            self._link.write(wire.messages(frame))
+        for frame in wire.message_frames(messages):
+            self._link.write(frame)
 
     def _ask(self, call: wire.Call, answer: Future[wire.Reply]) -> None:
         self._calls[call.number] = call, answer

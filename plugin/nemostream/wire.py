@@ -2,6 +2,7 @@
 
 data = pack(messages([Push(1, samples, 0), Flush(1, 7)]))
 read_messages(to_engine(data[LENGTH:]))
+for frame in message_frames(many): write(pack(frame))
 
 One frame carries all messages of a process that came up in a tick, in order. Audio is the bulk of them: pushes that
 stand next to each other share one block of samples.
@@ -12,23 +13,33 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import Any, Union
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, TypeVar, Union
 
 import msgspec
 import numpy as np
 
-from nemostream import protocol
-from nemostream.errors import WireError
+from nemostream import errors, protocol
+from nemostream.errors import EngineFull, NemostreamError, WireError
 from nemostream.protocol import Event, Message, Push, Samples
 
 VERSION = 1
 """Of everything in this file and in protocol.py. Two processes that differ do not talk (VersionMismatch)."""
 MAX_FRAME = 64 << 20
-"""Bytes. 30 s of audio for eight streams are 15 MB; a longer push is cut."""
+"""Bytes. One snapshot of the largest models is about half of that."""
+MAX_MESSAGES = 8192
+"""Messages or events in a frame."""
+FRAME_BYTES = 16 << 20
+"""Of audio and snapshots, where a frame is cut."""
+PING = 0
+"""Number of the calls, and of the replies that come unasked, by which both sides show that they live."""
 LENGTH = 4
 """Bytes of a frame's length in front of it, little-endian."""
 FULL_SCALE = np.float32(32768)
+
+_Item = TypeVar("_Item", Message, Event)
+_Limit = msgspec.Meta(max_length=MAX_MESSAGES)
+_Numbers = Annotated[list[int], _Limit]
 
 
 class Hello(msgspec.Struct, tag=True):
@@ -58,9 +69,9 @@ class Goodbye(msgspec.Struct, tag=True):
 class PushBlock(msgspec.Struct, tag=True, array_like=True):
     """Pushes of several streams. `pcm16`: `data` is int16, which these samples were made of; else float32."""
 
-    streams: list[int]
-    at_samples: list[int]
-    lengths: list[int]
+    streams: _Numbers
+    at_samples: _Numbers
+    lengths: _Numbers
     pcm16: bool
     data: bytes
 
@@ -73,11 +84,11 @@ class Other(msgspec.Struct, tag=True, array_like=True):
 
 
 class Messages(msgspec.Struct, tag=True):
-    parts: list[Union[PushBlock, Other]]  # noqa: UP007 (msgspec evaluates it, also on 3.9-style unions)
+    parts: Annotated[list[Union[PushBlock, Other]], _Limit]  # noqa: UP007 (msgspec evaluates it)
 
 
 class Events(msgspec.Struct, tag=True):
-    parts: list[Other]
+    parts: Annotated[list[Other], _Limit]
 
 
 class Call(msgspec.Struct, tag=True):
@@ -135,11 +146,26 @@ def from_engine(body: bytes) -> FromEngine:
     return _decode(_from_engine, body)  # type: ignore[no-any-return]
 
 
-async def read_frame(reader: asyncio.StreamReader) -> bytes:
+def error(code: str, message: str) -> NemostreamError:
+    """The error that a Goodbye or a Reply names."""
+    kind = getattr(errors, code, None)
+    if kind is EngineFull:
+        return EngineFull(message, 1.0)
+    if not (isinstance(kind, type) and issubclass(kind, NemostreamError)):
+        kind = NemostreamError
+    return kind(message)
+
+
+def one_line(text: object) -> str:
+    """What somebody else wrote, fit for a message: one line, and not a long one."""
+    return repr(str(text))[1:-1][:200]
+
+
+async def read_frame(reader: asyncio.StreamReader, limit: int = MAX_FRAME) -> bytes:
     """The body of the next frame. Raises WireError, asyncio.IncompleteReadError."""
     length = int.from_bytes(await reader.readexactly(LENGTH), "little")
-    if length > MAX_FRAME:
-        raise WireError(f"a frame of {length} bytes; the limit is {MAX_FRAME}")
+    if length > limit:
+        raise WireError(f"a frame of {length} bytes; the limit is {limit}")
     return await reader.readexactly(length)
 
 
@@ -163,6 +189,16 @@ def events(items: Iterable[Event]) -> Events:
     return Events([_other(e) for e in items])
 
 
+def message_frames(items: Iterable[Message]) -> Iterator[Messages]:
+    """As many frames as these messages need."""
+    return (messages(part) for part in _cut(items))
+
+
+def event_frames(items: Iterable[Event]) -> Iterator[Events]:
+    """As many frames as these events need."""
+    return (events(part) for part in _cut(items))
+
+
 def read_messages(frame: Messages) -> list[Message]:
     """What `messages` packed. Raises WireError."""
     found: list[Message] = []
@@ -171,12 +207,38 @@ def read_messages(frame: Messages) -> list[Message]:
             found.append(_body(part, Message))
         else:
             found += _pushes(part)
+        if len(found) > MAX_MESSAGES:
+            raise WireError(f"a frame of more than {MAX_MESSAGES} messages")
+    if any(m.stream < 0 for m in found):
+        raise WireError("the number of a stream is 0 or more")
     return found
 
 
 def read_events(frame: Events) -> list[Event]:
     """What `events` packed. Raises WireError."""
     return [_body(part, Event) for part in frame.parts]
+
+
+def _cut(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    part: list[_Item] = []
+    size = 0
+    for item in items:
+        more = _bytes(item)
+        if part and (size + more > FRAME_BYTES or len(part) == MAX_MESSAGES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += more
+    if part:
+        yield part
+
+
+def _bytes(item: Message | Event) -> int:
+    if isinstance(item, Push):
+        return item.samples.nbytes
+    if isinstance(item, protocol.Open):
+        return len(item.resume or b"")
+    return len(item.snapshot) if isinstance(item, protocol.Checkpoint) else 0
 
 
 def _block(pushes: Sequence[Push]) -> PushBlock:
@@ -217,7 +279,7 @@ def _other(item: Any) -> Other:
 def _body(part: Other, kind: Any) -> Any:
     decoder = _decoders.get(part.kind)
     if decoder is None:
-        raise WireError(f"there is no message {part.kind!r}")
+        raise WireError(f"there is no message {one_line(part.kind)}")
     found = _decode(decoder, part.body)
     if not isinstance(found, kind):
         raise WireError(f"{part.kind} does not go in this direction")
@@ -227,5 +289,5 @@ def _body(part: Other, kind: Any) -> Any:
 def _decode(decoder: Any, body: Any) -> Any:
     try:
         return decoder.decode(body)
-    except (msgspec.MsgspecError, ValueError, TypeError) as error:
-        raise WireError(f"a frame cannot be read: {error}") from error
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise WireError(f"a frame cannot be read: {one_line(error)}") from error
