@@ -18,9 +18,11 @@ from tests.adapter.helpers import clip
 from tests.rooms.captioned import Reader, Speaker
 
 
-async def test_it_captions_a_room_and_leaves_no_process_behind(server: LiveKitServer, room_name: str) -> None:
+async def test_it_captions_a_room_and_leaves_no_process_behind(
+    server: LiveKitServer, room_name: str, own_engine: dict[str, str]
+) -> None:
     speech = clip("monday", RATE)
-    async with AgentProcess(server) as agent:
+    async with AgentProcess(server, environment=own_engine) as agent:
         reader = await Reader.join(server, room_name)
         speaker = await Speaker.join(server, room_name, "A")
         await speaker.microphone.heard()
@@ -31,19 +33,19 @@ async def test_it_captions_a_room_and_leaves_no_process_behind(server: LiveKitSe
         assert agent.pid is not None
         family = psutil.Process(agent.pid).children(recursive=True)
         assert family, "jobs run in processes of their own"
-    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=5)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=10)
     assert not alive
 
 
 async def test_on_sigterm_all_that_was_said_until_then_becomes_final_before_it_ends(
-    server: LiveKitServer, room_name: str
+    server: LiveKitServer, room_name: str, own_engine: dict[str, str]
 ) -> None:
     """`start` drains: rooms are captioned on for as long as --drain-timeout says, here not until the sentence ends."""
     speech = clip("monday", RATE)
     mode = ("start", "--drain-timeout", "1")
     # In production an agent on a busy machine declines, and the server asks for a room once.
     busy = {"NEMOSTREAM_LOAD_THRESHOLD": "inf"}
-    async with AgentProcess(server, mode=mode, environment=busy) as agent:
+    async with AgentProcess(server, mode=mode, environment={**own_engine, **busy}) as agent:
         reader = await Reader.join(server, room_name)
         speaker = await Speaker.join(server, room_name, "A")
         await speaker.microphone.heard()

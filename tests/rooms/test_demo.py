@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -14,15 +15,18 @@ from tests.rooms.captioned import TIMEOUT
 COMMAND = (sys.executable, "-u", "-m", "nemostream_agent.demo")
 
 
-async def start() -> asyncio.subprocess.Process:
+async def start(environment: dict[str, str]) -> asyncio.subprocess.Process:
     find_or_build()
     return await asyncio.create_subprocess_exec(
-        *COMMAND, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *COMMAND,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
 
 
-async def test_it_shows_interim_and_final_captions_and_exits_0() -> None:
-    demo = await start()
+async def test_it_shows_interim_and_final_captions_and_exits_0(own_engine: dict[str, str]) -> None:
+    demo = await start(own_engine)
     out, errors = await asyncio.wait_for(demo.communicate(), 2 * TIMEOUT)
     text = out.decode()
     assert demo.returncode == 0, errors.decode()
@@ -30,8 +34,8 @@ async def test_it_shows_interim_and_final_captions_and_exits_0() -> None:
     assert "do you open" in text.split("heard:")[1]
 
 
-async def test_ctrl_c_stops_everything_that_it_started() -> None:
-    demo = await start()
+async def test_ctrl_c_stops_everything_that_it_started(own_engine: dict[str, str]) -> None:
+    demo = await start(own_engine)
     assert demo.stdout is not None
     stdout = demo.stdout
 
@@ -45,5 +49,5 @@ async def test_ctrl_c_stops_everything_that_it_started() -> None:
     demo.send_signal(signal.SIGINT)
     await asyncio.wait_for(demo.communicate(), TIMEOUT)
     assert demo.returncode == 130
-    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=5)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=10)
     assert not alive
