@@ -148,10 +148,11 @@ class Link:
             deadline = time.monotonic() + START_SECONDS
             while time.monotonic() < deadline:
                 await asyncio.sleep(LOOK_SECONDS)
-                if child.poll() not in (None, 0):
+                if (child.poll() or 0) > 0:
                     reason = self.place.last_words(since) or f"exit status {child.returncode}"
                     raise EngineLost(f"an engine could not be started: {reason}")
-                if child.returncode == 0 or await self._listens():
+                # One that lost the race for the place ends with 0; one that was killed is worth another try.
+                if child.returncode is not None or await self._listens():
                     return
             child.kill()
             raise EngineLost(f"an engine was started and did not listen within {START_SECONDS:g} s")
