@@ -7,7 +7,11 @@ import re
 import subprocess
 import sys
 
-TESTS = ["tests/engine/test_properties.py", "tests/engine/test_vad.py", "tests/test_reconcile.py", "tests/test_mel.py"]
+TESTS = [
+    *("tests/engine/test_properties.py", "tests/engine/test_vad.py", "tests/engine/test_drift.py"),
+    *("tests/engine/test_admission.py", "tests/remote/test_ledger.py", "tests/remote/test_wire.py"),
+    *("tests/test_reconcile.py", "tests/test_mel.py"),
+]
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py", *TESTS]
 FACTOR = 10
 

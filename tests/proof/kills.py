@@ -1,0 +1,120 @@
+"""kill -9 of the engine, 50 times at random moments, under eight streams that speak in real time: no final suffers."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import psutil
+
+from nemostream.model import Model
+from nemostream.models import catalog
+from nemostream.protocol import Close, Ended, Endpointing, Event, Failed, Final, Interim, Open, Push, Samples
+from nemostream.remote import RemoteEngine, Shared
+from tests.conftest import DATA, converted
+from tests.engine.conftest import utterance
+from tests.engine.driver import Driver, load
+from tests.proof.speech import sentences
+from tests.serving import new_place
+
+SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py"]
+STREAMS, KILLS, BLOCK, CHUNK_MS = 8, 50, 1280, 160
+ENDPOINTING = Endpointing()
+
+
+def run() -> dict[str, object]:
+    """Both models: the toy, whose words are sure, and the embedded one, whose words depend on all of its state."""
+    toy = converted(DATA / "toy.nemo").path
+    rng = np.random.default_rng(3)
+    toys = [np.concatenate([utterance(int(rng.integers(10_000)), 6) for _ in range(40)]) for _ in range(STREAMS)]
+    return {
+        "toy": disturbed(load(toy, "int8"), str(toy), toys),
+        "embedded": disturbed(load(catalog.resolve(None), "int8"), None, [sentences(i) for i in range(STREAMS)]),
+    }
+
+
+def undisturbed(model: Model, speech: Sequence[Samples]) -> list[list[str]]:
+    """The finals of each stream when nothing happens, all in one batch."""
+    driver = Driver(model, chunk_ms=CHUNK_MS, endpointing=ENDPOINTING)
+    for i in range(len(speech)):
+        driver.open(i)
+    for start in range(0, max(map(len, speech)), BLOCK):
+        for i, samples in enumerate(speech):
+            if start < len(samples):
+                driver.push(i, samples[start : start + BLOCK], run=False)
+        driver.now += BLOCK / 16_000
+        driver.run()
+    for i in range(len(speech)):
+        driver.close(i)
+    return [[f.text for f in driver.finals(i) if f.text] for i in range(len(speech))]
+
+
+def disturbed(model: Model, name: str | None, speech: Sequence[Samples]) -> dict[str, object]:
+    """The same streams in real time, their engine killed again and again and started again by this client."""
+    expected = undisturbed(model, speech)
+    place = new_place()
+    engine = RemoteEngine(Shared(place))
+    heard: queue.Queue[tuple[float, Event]] = queue.Queue()
+
+    def take(events: Sequence[Event]) -> None:
+        for event in events:
+            heard.put((time.monotonic(), event))
+
+    connection = engine.connect(take)
+    engine.load(name)
+    connection.send(*(Open(i, model=name, chunk_ms=CHUNK_MS, endpointing=ENDPOINTING) for i in range(len(speech))))
+    rng = np.random.default_rng(7)
+    began = time.monotonic()
+    next_kill = began + 3.0
+    killed_at: list[float] = []
+    for start in range(0, max(map(len, speech)), BLOCK):
+        time.sleep(max(0.0, began + start / 16_000 - time.monotonic()))
+        parts = [(i, s[start : start + BLOCK]) for i, s in enumerate(speech) if start < len(s)]
+        connection.send(*(Push(i, part, start) for i, part in parts))
+        if len(killed_at) < KILLS and time.monotonic() >= next_kill:
+            for pid in holders(str(place.socket)):
+                os.kill(pid, signal.SIGKILL)
+                killed_at.append(time.monotonic())
+            next_kill = time.monotonic() + rng.uniform(0.7, 3.2)
+    connection.send(*(Close(i) for i in range(len(speech))))
+    finals: list[list[Final]] = [[] for _ in speech]
+    spoken_at: list[float] = []
+    left = set(range(len(speech)))
+    while left:
+        at, event = heard.get(timeout=60)
+        assert not isinstance(event, Failed), event
+        if isinstance(event, (Interim, Final)):
+            spoken_at.append(at)
+        if isinstance(event, Final) and event.text:
+            finals[event.stream].append(event)
+        elif isinstance(event, Ended):
+            left.remove(event.stream)
+    engine.close()
+    differ = 0
+    for mine, wanted in zip(finals, expected, strict=True):
+        texts = [f.text for f in mine]
+        differ += sum(a != b for a, b in zip(texts, wanted, strict=False)) + abs(len(texts) - len(wanted))
+    reported = sum(not f.whole for mine in finals for f in mine)
+    total = sum(map(len, expected))
+    assert len(killed_at) == KILLS, f"{len(killed_at)} kills only; the speech is too short"
+    assert differ <= reported <= total / 10, (differ, reported, total)
+    pauses = [min((s for s in spoken_at if s > k), default=k) - k for k in killed_at]
+    return {
+        "kills": len(killed_at),
+        "finals": total,
+        "finals_that_differ": differ,
+        "finals_that_report_a_possible_loss": reported,
+        "seconds_from_kill_to_next_text_min_median_max": [
+            round(x, 2) for x in (min(pauses), statistics.median(pauses), max(pauses))
+        ],
+    }
+
+
+def holders(socket: str) -> list[int]:
+    """The engine's process at that place."""
+    return [p.pid for p in psutil.process_iter(["cmdline"]) if {"serve", socket} <= set(p.info["cmdline"] or [])]
