@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemostream.cost import StepCost
@@ -101,6 +101,7 @@ def loads(draw: st.DrawFn) -> list[Load]:
     return groups
 
 
+@settings(deadline=None)
 @given(loads(), st.floats(0, 20))
 def test_every_plan_is_sound(groups: list[Load], now: float) -> None:
     plan = choose(now, groups)
@@ -121,6 +122,7 @@ def test_every_plan_is_sound(groups: list[Load], now: float) -> None:
             assert batch <= group.cost.rows_within(bound, len(group.slots))
 
 
+@settings(deadline=None)
 @given(loads())
 def test_nobody_starves(groups: list[Load]) -> None:
     """With no new audio, every ready row runs within a bounded number of steps."""
@@ -149,6 +151,7 @@ def test_batch_streams_of_two_groups_take_turns() -> None:
     assert isinstance(plan, Plan) and plan.key == "second"
 
 
+@settings(deadline=None)
 @given(st.floats(0, 0.05), st.floats(1e-5, 0.01), st.lists(st.integers(1, 64), min_size=5, max_size=40))
 def test_the_two_parts_of_a_cost_are_found(fixed: float, per_row: float, sizes: list[int]) -> None:
     cost = StepCost()
@@ -159,6 +162,7 @@ def test_the_two_parts_of_a_cost_are_found(fixed: float, per_row: float, sizes: 
         assert abs(cost.fixed - fixed) < 1e-3 * fixed + 1e-6
 
 
+@settings(deadline=None)
 @given(st.floats(1e-3, 0.06), st.floats(1e-5, 2e-3), st.integers(2, 64))
 def test_batches_grow_until_they_keep_up(fixed: float, per_row: float, streams: int) -> None:
     """Streams join one by one; each step takes what the true cost says. If a full batch fits, nobody falls behind."""

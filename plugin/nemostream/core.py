@@ -10,6 +10,7 @@ events = core.take_events()["me"]
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -98,7 +99,9 @@ class Core:
             EngineFull, ModelMemory: see House.make_room.
         """
         in_use = {seat.group.model for seat in self._seats}
-        self._house.make_room(wanted, limit, in_use | {m for n, m in self.models.items() if n in awaited})
+        awaited_too = {model for name, model in self.models.items() if name in awaited}
+        if self._house.make_room(wanted, limit, in_use | awaited_too):
+            gc.collect()  # groups, and streams that have ended, are circles: their arrays must go before more come
 
     def __len__(self) -> int:
         """Streams that hold a row."""

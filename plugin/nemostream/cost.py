@@ -42,6 +42,7 @@ class StepCost:
     at: float = 0.0
     _rows_rows: float = 0.0
     _rows_seconds: float = 0.0
+    _shape: Line | None = None
 
     def observe(self, rows: int, seconds: float, now: float = 0.0) -> None:
         """A step of that many rows took so long."""
@@ -53,25 +54,21 @@ class StepCost:
         self.seconds += gain * (seconds - self.seconds)
         self._rows_rows = FORGET * self._rows_rows + step * (rows - self.rows)
         self._rows_seconds = FORGET * self._rows_seconds + step * (seconds - self.seconds)
+        if self._rows_rows / self.weight >= SPREAD:
+            per_row = min(max(0.0, self._rows_seconds / self._rows_rows), self.seconds / self.rows)
+            self._shape = Line(max(0.0, self.seconds - per_row * self.rows), per_row)
 
     @property
     def per_row(self) -> float:
         """Seconds for one more row; all of a step's cost is laid on its rows while nothing tells better."""
-        if self.calibrated is not None:
-            return self.calibrated.per_row * self._pace
-        if not self.weight:
-            return 0.0
-        whole = self.seconds / self.rows
-        if not self._separable:
-            return whole
-        return min(max(0.0, self._rows_seconds / self._rows_rows), whole)
+        if self._line is not None:
+            return self._line.per_row * self._pace
+        return self.seconds / self.rows if self.weight else 0.0
 
     @property
     def fixed(self) -> float:
         """Seconds that a step costs whatever its rows."""
-        if self.calibrated is not None:
-            return self.calibrated.fixed * self._pace
-        return max(0.0, self.seconds - self.per_row * self.rows)
+        return self._line.fixed * self._pace if self._line is not None else 0.0
 
     def rows_within(self, bound: float, total: int) -> int:
         """Rows of `total` that a step may take to stay within `bound` seconds; at least one."""
@@ -81,7 +78,7 @@ class StepCost:
             # Even one row is too slow, and more of them cost little: a small batch would only fall further behind.
             return total
         limit = (bound - self.fixed) / self.per_row if self.per_row else float(total)
-        if self.calibrated is None and not self._separable:
+        if self._line is None and (self.seconds <= bound or self.rows < 2):
             # Steps of one size say nothing about larger ones: try.
             limit = max(limit, 2 * self.rows)
         return int(max(1, min(total, limit)))
@@ -90,23 +87,22 @@ class StepCost:
         """Seconds that `calls` steps over `rows` rows in all will take; None without evidence: a calibration, or
         enough steps of late."""
         learnt = self.weight >= EVIDENCE and now - self.at <= FRESH_SECONDS
-        if self.calibrated is not None:
-            pace = self._pace if learnt else 1.0
-            return pace * (calls * self.calibrated.fixed + rows * self.calibrated.per_row)
-        if not learnt:
+        if self.calibrated is None and not learnt:
             return None
-        if self._separable:
-            return calls * self.fixed + rows * self.per_row
-        # All that is sure: a step of more rows takes no less than those seen.
-        return self.seconds * min(calls, rows / self.rows)
+        if self._line is None:
+            # All that is sure: a step of more rows takes no less than those seen.
+            return self.seconds * min(calls, rows / self.rows)
+        pace = self._pace if learnt else 1.0
+        return pace * (calls * self._line.fixed + rows * self._line.per_row)
+
+    @property
+    def _line(self) -> Line | None:
+        """What tells the two parts apart: the calibration, or the last steps that were of several sizes."""
+        return self.calibrated or self._shape
 
     @property
     def _pace(self) -> float:
-        """Seconds that a step takes now for each that it took when it was calibrated."""
-        assert self.calibrated is not None
-        expected = self.calibrated.of(self.rows)
-        return self.seconds / expected if self.weight >= EVIDENCE and expected > 0 else 1.0
-
-    @property
-    def _separable(self) -> bool:
-        return self.weight > 0 and self._rows_rows / self.weight >= SPREAD
+        """Seconds that a step takes now for each that the line says."""
+        expected = self._line.of(self.rows) if self._line is not None else 0.0
+        sure = self.calibrated is None or self.weight >= EVIDENCE
+        return self.seconds / expected if sure and expected > 0 else 1.0

@@ -15,11 +15,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from nemostream import calibration
 from nemostream.core import Core
 from nemostream.errors import NemostreamError, StreamClosed
+from nemostream.memory import model_bytes
 from nemostream.model import Model
 from nemostream.models import catalog
 from nemostream.protocol import Event, Message, Open
@@ -37,8 +42,11 @@ class EngineConfig:
         model: what streams get that name none: a name or a path; None: the embedded model.
         precision: "int8" or "fp32"; None: int8 where the bundle holds it.
         threads: of the encoder; None: one per core.
-        max_streams: streams that may be open at once; one more is refused with EngineFull.
+        max_streams: rows, one for each live stream; one more is refused with EngineFull. Batch streams take what is
+            left, and wait.
         peek: show what chunks of 560 ms and more hold before they are full, while there is nothing better to do.
+        model_memory_mb: what loaded models may take together, by estimate (memory.py); models without streams make
+            room for others, those used least recently first, the default one last. None: no limit.
     """
 
     model: str | None = None
@@ -46,6 +54,7 @@ class EngineConfig:
     threads: int | None = None
     max_streams: int = 256
     peek: bool = True
+    model_memory_mb: int | None = None
 
 
 class Connection:
@@ -76,6 +85,7 @@ class Engine:
         self._numbers = itertools.count(1)
         self._closed = False
         self._locks: dict[str | None, threading.Lock] = {}
+        self._memory = threading.Lock() if self.config.model_memory_mb is not None else nullcontext()
         self._waiting: dict[str | None, list[tuple[int, Message]]] = {}
         self._loads_for: dict[tuple[int, int], str | None] = {}
         self._thread: threading.Thread | None = None
@@ -102,6 +112,7 @@ class Engine:
 
         Raises:
             UnknownModel, BundleError, CheckpointError: it cannot be had.
+            EngineFull, ModelMemory: there is no memory for it now, or at all.
         """
         with self._wake:
             lock = self._locks.setdefault(model, threading.Lock())
@@ -109,10 +120,20 @@ class Engine:
             if model in self._core.models:
                 return
             path = catalog.resolve(model or self.config.model)
-            loaded = next((m for m in list(self._core.models.values()) if m.bundle.path == path), None)
-            loaded = loaded or Model.load(path, self.config.precision, self.config.threads)
-            # A dict's assignment is atomic: the engine's thread sees the model whole or not at all.
+            with self._memory:
+                self._add(model, path)
+
+    def _add(self, model: str | None, path: Path) -> None:
+        loaded = next((m for m in list(self._core.models.values()) if m.bundle.path == path), None)
+        if loaded is not None:
             self._core.add_model(model, loaded)
+            return
+        size = model_bytes(path, self.config.precision)
+        if self.config.model_memory_mb is not None:
+            limit = self.config.model_memory_mb << 20
+            self._on_thread(lambda: self._core.make_room(size, limit, awaited=set(self._waiting)))
+        loaded = Model.load(path, self.config.precision, self.config.threads)
+        self._core.add_model(model, loaded, size, calibration.cached(loaded, self.config.threads))
 
     def close(self) -> None:
         """Stop the thread. Streams that are open fail with StreamClosed."""
@@ -156,6 +177,25 @@ class Engine:
                 return  # its streams have been told, or are being told
             self._mail.extend(items)
             self._wake.notify()
+
+    def _on_thread(self, action: Callable[[], None]) -> None:
+        """Run `action` on the engine's thread, between two steps, and wait for it; raises what it raises."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(action())  # type: ignore[func-returns-value]
+            except Exception as error:
+                done.set_exception(error)
+
+        with self._wake:
+            if self._thread is None:
+                return action()  # nobody has connected, and nobody can meanwhile
+        self._post([run])
+        while not wait([done], timeout=1.0).done:
+            if self._closed:
+                raise StreamClosed("the engine was closed")
+        done.result()
 
     # --- on the engine's thread ---
 

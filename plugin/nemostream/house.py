@@ -79,9 +79,9 @@ class House:
         self._uses += 1
         self._held[id(model)].used = self._uses
 
-    def make_room(self, wanted: int, limit: int, in_use: Collection[Model]) -> None:
+    def make_room(self, wanted: int, limit: int, in_use: Collection[Model]) -> bool:
         """Evict models until `wanted` bytes fit into `limit`: those that nobody has used for longest first, the default
-        one last. Nothing is evicted in vain.
+        one last. Nothing is evicted in vain. True if any was.
 
         Raises:
             EngineFull: the models in use leave no room now.
@@ -109,11 +109,11 @@ class House:
             )
         for held in leaving:
             self._evict(held.model)
+        return bool(leaving)
 
     def _evict(self, model: Model) -> None:
         for name in [n for n, m in self.models.items() if m is model]:
             del self.models[name]
         for key in [k for k, g in self.groups.items() if g.model is model]:
-            # The rows know how to move the group's arrays: a circle, which would keep those until a collection.
-            del self.groups.pop(key).rows
+            del self.groups[key]
         del self._held[id(model)]

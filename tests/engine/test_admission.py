@@ -247,15 +247,18 @@ def test_the_newest_batch_stream_is_parked_and_the_oldest_goes_on_first(toy: Mod
         driver.open(i, priority="batch")
     assert [bool(driver.of(i, Started)) for i in range(3)] == [True, True, False]
     driver.open(10)
+    driver.push(0, utterance(0)[:20_000])
+    assert driver.tokens[0], "the newest made room"
     driver.open(11)
+    before = len(driver.tokens[0])
     for i in range(3):
-        driver.push(i, utterance(i))
-        assert not driver.tokens[i]
+        driver.push(i, utterance(i)[driver._pushed[i] :])
+    assert [len(driver.tokens[i]) for i in range(3)] == [before, 0, 0]
     driver.open(12)
     refused = driver.refused(12)
     assert "all 2 rows" in refused.message and refused.retry_after
     driver.close(10)
-    assert driver.tokens[0] and not driver.tokens[1]
+    assert len(driver.tokens[0]) > before and not driver.tokens[1]
     driver.close(0)
     assert driver.tokens[1] and not driver.of(2, Started)
     driver.close(1)
@@ -273,11 +276,10 @@ def test_too_many_waiting_batch_streams_are_refused(toy: Model, monkeypatch: pyt
     assert driver.refused(4).code == driver.refused(5).code == "EngineFull"
     driver.open(10)
     driver.open(7, priority="batch")
-    assert driver.refused(7), "a parked stream takes nobody's place in the queue, and gives none"
-    driver.close(10)
-    driver.close(0)
-    driver.open(6, priority="batch")
-    assert not driver.events[6]
+    assert driver.refused(7)
+    driver.close(1, drain=False)
+    driver.open(8, priority="batch")
+    assert not driver.events[8], "a parked stream takes nobody's place in the line"
 
 
 def test_who_waits_or_is_parked_can_be_closed_and_vanish(toy: Model) -> None:
@@ -457,3 +459,22 @@ def test_a_close_that_drains_says_all_and_keeps_the_rest(toy: Model) -> None:
     whole.push(1, utterance(2))
     whole.close(1)
     assert f"{driver.text(1)} {driver.text(2)}" == whole.text(1)
+
+
+def test_steps_of_one_size_keep_what_others_told_about_the_two_parts() -> None:
+    """A bound must not be broken now and then because batches have had one size for long."""
+    cost = StepCost()
+    for rows in [*range(1, 30)] * 3 + [3] * 1000:
+        cost.observe(rows, 0.01 + 0.01 * rows, 0.0)
+    assert (cost.fixed, cost.per_row) == (pytest.approx(0.01), pytest.approx(0.01))
+    assert cost.rows_within(0.041, 100) == 3
+    for _ in range(200):
+        cost.observe(3, 0.08, 0.0)  # the machine is half as fast now
+    assert cost.rows_within(0.041, 100) == 1
+
+
+def test_a_batch_that_takes_too_long_shrinks_though_all_steps_had_its_size() -> None:
+    cost = StepCost()
+    for _ in range(40):
+        cost.observe(40, 0.13, 0.0)
+    assert cost.rows_within(0.04, 40) < 40

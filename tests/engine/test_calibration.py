@@ -1,0 +1,72 @@
+"""What a step costs on this machine: measured, kept, and taken by engines of the same settings only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nemostream import calibration
+from nemostream.cost import Line
+from nemostream.engine import Engine, EngineConfig
+from nemostream.model import Model
+from nemostream.models.bundle import Bundle
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "nemostream" / "calibration"
+
+
+def test_every_chunk_size_is_measured_kept_and_found_again(
+    toy_bundle: Bundle, toy: Model, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "SECONDS", 0.02)
+    monkeypatch.setattr(calibration.measure, "__defaults__", (0.02, calibration.time.perf_counter))
+    seen: list[str] = []
+    rows = calibration.calibrate(str(toy_bundle.path), "fp32", 1, seen.append)
+    assert [r.chunk_ms for r in rows] == toy.chunks_ms and seen == [f"{ms} ms" for ms in toy.chunks_ms]
+    assert all(r.fixed_ms >= 0 and r.per_row_ms >= 0 and r.fixed_ms + r.per_row_ms > 0 for r in rows)
+    assert len(calibration.table(rows).splitlines()) == 1 + len(rows)
+    found = calibration.cached(toy, 1)
+    assert [(1e3 * found[t].fixed, 1e3 * found[t].per_row) for t in sorted(found)] == [
+        (r.fixed_ms, r.per_row_ms) for r in rows
+    ]
+    engine = Engine(EngineConfig(str(toy_bundle.path), "fp32", 1))
+    engine.load()
+    for chunk_ms in toy.chunks_ms:
+        group = engine._core._house.group(None, chunk_ms)
+        assert group.load.cost.calibrated == found[group.chunk_frames]
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_other_settings_are_another_calibration(toy: Model, toy_int8: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration._keep(calibration._file(toy, 1), {1: Line(0.001, 0.0001)})
+    assert calibration.cached(toy, 1) == {1: Line(0.001, 0.0001)}
+    assert calibration.cached(toy, 7) == {}
+    assert calibration.cached(toy_int8, 1) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(calibration, "_processor", lambda: "another machine")
+        assert calibration.cached(toy, 1) == {}
+    calibration._file(toy, 1).write_bytes(b"{")
+    assert calibration.cached(toy, 1) == {}
+
+
+@pytest.mark.parametrize("line", [Line(0.004, 0.0005), Line(0.0, 0.001), Line(0.003, 0.0)])
+def test_the_line_is_found(line: Line) -> None:
+    found = calibration._fit({rows: line.of(rows) for rows in calibration.SIZES})
+    assert (found.fixed, found.per_row) == (pytest.approx(line.fixed, abs=1e-9), pytest.approx(line.per_row, abs=1e-9))
+
+
+def test_a_slow_model_is_measured_with_two_sizes_and_not_for_minutes(toy: Model) -> None:
+    """By a clock on which a step takes a quarter of a second: two looks at each of two sizes."""
+    calls = 0
+
+    def clock() -> float:
+        nonlocal calls
+        calls += 1
+        return calls * 0.25
+
+    line = calibration.measure(toy, 1, seconds=0.5, clock=clock)
+    assert calls < 20 and line.of(1) > 0
