@@ -61,9 +61,11 @@ class EngineProcess:
         process.kill(); process.start()
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, before: str = "") -> None:
+        """`before`: Python that the process runs first."""
         self.place = new_place()
-        self._command = [sys.executable, "-m", "nemostream", "serve", "--socket", str(self.place.socket), *arguments]
+        code = f"{before}\nfrom nemostream.__main__ import main\nmain()"
+        self._command = [sys.executable, "-c", code, "serve", "--socket", str(self.place.socket), *arguments]
         self._engines: list[RemoteEngine] = []
         self.process: subprocess.Popen[bytes] | None = None
 
