@@ -26,6 +26,8 @@ GREET_SECONDS = 5.0
 """An engine that listens answers within this time; one that has not done so twice in a row hangs."""
 START_SECONDS = 20.0
 """A new engine listens within this time (it imports; models are loaded later)."""
+KILLED_TIMES = 5
+"""A new engine that is killed so often, one after the other, is not started again."""
 PING_SECONDS = 2.0
 SILENT_SECONDS = 10.0
 """An engine that has said nothing for so long hangs: it speaks unasked every second, and answers every ping. Counted in
@@ -45,6 +47,7 @@ class Link:
         self._watching: asyncio.Task[None] | None = None
         self._unanswered = 0
         self._ungreeted = 0
+        self._killed = 0
         self._child: subprocess.Popen[bytes] | None = None
 
     async def open(self) -> None:
@@ -122,7 +125,7 @@ class Link:
             if self._ungreeted > 1:
                 self._end(engine, 2 * GREET_SECONDS)
             raise
-        self._ungreeted = self._unanswered = 0
+        self._ungreeted = self._unanswered = self._killed = 0
         if isinstance(answer, wire.Goodbye):
             # Anything else may have another answer next time.
             raise (VersionMismatch if answer.code == VersionMismatch.__name__ else WireError)(answer.message)
@@ -148,11 +151,14 @@ class Link:
             deadline = time.monotonic() + START_SECONDS
             while time.monotonic() < deadline:
                 await asyncio.sleep(LOOK_SECONDS)
-                if (child.poll() or 0) > 0:
-                    reason = self.place.last_words(since) or f"exit status {child.returncode}"
-                    raise EngineLost(f"an engine could not be started: {reason}")
+                status = child.poll()
                 # One that lost the race for the place ends with 0; one that was killed is worth another try.
-                if child.returncode is not None or await self._listens():
+                self._killed += status is not None and status < 0
+                if status is not None and (status > 0 or self._killed > KILLED_TIMES):
+                    reason = self.place.last_words(since) or f"exit status {status}"
+                    self._killed = 0
+                    raise EngineLost(f"an engine could not be started: {reason}")
+                if status is not None or await self._listens():
                     return
             child.kill()
             raise EngineLost(f"an engine was started and did not listen within {START_SECONDS:g} s")
