@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nemostream import admission, blas, scheduler
+from nemostream import admission
 from nemostream.cost import Line
 from nemostream.errors import EngineFull, NemostreamError, Overrun, StreamClosed
 from nemostream.group import Group
 from nemostream.house import House
 from nemostream.idle import IdleWatch
-from nemostream.meter import Meter
 from nemostream.model import Model
 from nemostream.protocol import (
     SAMPLE_RATE,
@@ -40,16 +39,12 @@ from nemostream.protocol import (
     Unmute,
     Update,
 )
+from nemostream.runner import Done, Runner
 from nemostream.seat import MAX_BACKLOG, Key, Seat
 from nemostream.seating import Seating
 from nemostream.snapshot import Snapshot
-from nemostream.vad import Vad
-from nemostream.work import Work
 
 logger = logging.getLogger("nemostream")
-
-PEEK_FROM_MS, PEEK_EVERY = 560, 240 * SAMPLE_RATE // 1000
-"""Chunks from 560 ms on are looked into every 240 ms while there is nothing better to do."""
 
 
 @dataclass(slots=True)
@@ -67,15 +62,14 @@ class Core:
     clock: Callable[[], float] = time.monotonic
     _house: House = field(init=False)
     _seats: Seating = field(init=False)
-    _events: dict[Hashable, list[Event]] = field(default_factory=dict)
-    _vad: Vad = field(default_factory=Vad)
+    _runner: Runner = field(init=False)
     _idle: IdleWatch = field(default_factory=IdleWatch)
-    _meter: Meter = field(default_factory=Meter)
-    _rows_run: int = 0
+    _events: dict[Hashable, list[Event]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._house = House(self.max_streams)
         self._seats = Seating(self.max_streams)
+        self._runner = Runner(self._house, self._seats, self._idle, self.peek, self.clock)
 
     @property
     def models(self) -> Mapping[str | None, Model]:
@@ -159,7 +153,7 @@ class Core:
 
     def drop(self, owner: Hashable) -> None:
         """The owner is gone: free its rows, without events."""
-        for seat in self._seats:
+        for seat in list(self._seats):
             if seat.key[0] == owner:
                 self._leave(seat)
         self._fill_rows()
@@ -167,7 +161,7 @@ class Core:
 
     def fail_all(self, error: Exception) -> None:
         """The engine itself is broken: every stream is told and freed."""
-        for seat in self._seats:
+        for seat in list(self._seats):
             self._fail(seat, error, retryable=True)
 
     def _open(self, key: Key, opened: Open) -> None:
@@ -177,7 +171,8 @@ class Core:
         group = self._house.group(opened.model, opened.chunk_ms)
         seat = Seat(key, opened, group)
         if seat.live:
-            admission.check_time(self._loads(), group.load, self.clock())
+            if opened.resume is None:  # who goes on was let in before
+                admission.check_time([g.load for g in self.groups.values()], group.load, self.clock())
             if self._seats.full:
                 self._park_one()
         self._seats.add(seat)
@@ -192,7 +187,7 @@ class Core:
             return
         while seat.seated and not seat.stream.settled:
             # Every batch stream is in the middle of an answer: this one's comes first, a few steps of one row.
-            self._run(seat.group, (seat.group.rows.row(seat.key),), None, [seat])
+            self._take(self._runner.run(seat.group, [seat.group.rows.row(seat.key)], None, [seat]))
         if seat.seated:
             self._seats.park(seat)
 
@@ -205,8 +200,7 @@ class Core:
         try:
             self._emit(seat.key, self._seats.sit(seat))
         except NemostreamError as error:
-            self._leave(seat)
-            self.refuse(*seat.key, error)
+            self._fail(seat, error, retryable=False)
             return
         self._idle.heard(seat.slot, self.clock())
         seat.refresh(self.clock())
@@ -249,15 +243,16 @@ class Core:
 
     def step(self) -> bool:
         """Run the next step if one is due; True if something ran (ask again at once)."""
-        listened = self._listen()
-        self._finalise_idle()
-        plan = scheduler.choose(self.clock(), self._loads())
-        if isinstance(plan, scheduler.Plan):
-            group = self.groups[plan.key]
-            self._run(group, plan.rows, plan.dense, [self._of_row(group, r) for r in plan.rows])
-            self._fill_rows()
-            return True
-        return self.peek and self._peek(plan) or listened
+        done = self._runner.step()
+        if done is None:
+            return False
+        self._take(done)
+        self._fill_rows()
+        return True
+
+    def wake_at(self) -> float | None:
+        """When `step` has something to do next, if nothing comes in before; None: never."""
+        return self._runner.wake_at()
 
     def stats(self) -> dict[str, float]:
         """Figures for load and metrics: streams and rows, the part of time that steps take (and will take, by what they
@@ -268,99 +263,26 @@ class Core:
             "streams": len(self._seats),
             "max_streams": self.max_streams,
             "waiting": self._seats.waiting,
-            "step_share": self._meter.share(now),
+            "step_share": self._runner.meter.share(now),
             "predicted_share": admission.share([g.load for g in groups], now),
             "encoder_calls": steps,
-            "mean_batch": self._rows_run / steps if steps else 0.0,
+            "mean_batch": self._runner.rows_run / steps if steps else 0.0,
             "retries": sum(g.counters.retries for g in groups),
         }
 
-    def wake_at(self) -> float | None:
-        """When `step` has something to do next, if nothing comes in before; None: never."""
-        now = self.clock()
-        plan = scheduler.choose(now, self._loads())
-        if isinstance(plan, scheduler.Plan) or any(seat.stream.feed.window_ready for seat in self._seats):
-            return now
-        times = [t for t in (plan, self._idle.due) if t is not None]
-        return min(times, default=None)
-
-    def _loads(self) -> list[scheduler.Load]:
-        return [g.load for g in self.groups.values()]
-
-    def _run(
-        self,
-        group: Group,
-        rows: Sequence[int],
-        dense: int | None,
-        seats: Sequence[Seat],
-        peeks: Sequence[Work] | None = None,
-    ) -> None:
-        """One step for these rows, whose seats these are; `peeks`: looks into unfinished chunks, in place of work."""
-        work = peeks or [w for w in (seat.stream.next_work() for seat in seats) if w is not None]
-        started = self.clock()
-        with blas.one_thread():
-            outcomes = group.run(rows, dense, work)
-        now = self.clock()
-        group.load.cost.observe(dense or len(rows), now - started, now)
-        self._meter.add(now, now - started)
-        self._rows_run += len(rows)
-        for seat, w, outcome in zip(seats, work, outcomes, strict=True):
-            if outcome.error is not None:
-                self._fail(seat, outcome.error, retryable=True)
+    def _take(self, done: Sequence[Done]) -> None:
+        """Hand out what a step gave each stream, and see to what follows from it."""
+        for seat, result in done:
+            if isinstance(result, Exception):
+                self._fail(seat, result, retryable=True)
                 continue
-            try:
-                events = seat.stream.done(w, outcome.tokens)
-            except Exception as error:
-                # A defect of ours, or a snapshot that somebody else wrote: the others' results are good.
-                logger.exception("stream %s cannot take its tokens", seat.key[1])
-                self._fail(seat, error, retryable=True)
-                continue
-            self._emit(seat.key, events)
+            self._emit(seat.key, result)
             if seat.closing and not seat.stream.feed.busy:
                 self._end(seat)
                 continue
-            self._emit(seat.key, seat.checkpoint(events))
+            self._emit(seat.key, seat.checkpoint(result))
             seat.slot.ready_at = None
             seat.refresh(self.clock())
-
-    def _peek(self, wake: float | None) -> bool:
-        """With nothing else to do until `wake`: show what long, unfinished chunks hold so far."""
-        times = [t for t in (scheduler.step_bound(self._loads()), wake and wake - self.clock()) if t is not None]
-        for group in self.groups.values():
-            if group.load.chunk_seconds * 1000 < PEEK_FROM_MS or not times:
-                continue
-            limit = group.load.cost.rows_within(min(times), len(group.rows))
-            found: list[tuple[int, Seat, Work]] = []
-            for row in range(len(group.rows)):
-                seat = self._of_row(group, row)
-                if len(found) < limit and seat.live and (work := seat.stream.peek_work(PEEK_EVERY)):
-                    found.append((row, seat, work))
-            if found:
-                rows, seats, works = zip(*found, strict=True)
-                self._run(group, rows, None, seats, works)
-                return True
-        return False
-
-    def _listen(self) -> bool:
-        """Voice activity for every stream that wants it; True if there was something to hear."""
-        listening = [seat for seat in self._seats if seat.stream.feed.window_ready]
-        if listening:
-            self._vad.listen([seat.stream.feed for seat in listening])
-        for seat in listening:
-            seat.refresh(self.clock())
-        return bool(listening)
-
-    def _finalise_idle(self) -> None:
-        slots = ((seat.slot, seat.stream.feed.busy) for seat in self._seats)
-        gone = {id(slot) for slot in self._idle.gone(slots, self.clock())}
-        for seat in self._seats if gone else ():
-            if id(seat.slot) in gone and seat.stream.unfinalised:
-                seat.stream.request("idle")
-                seat.refresh(self.clock())
-
-    def _of_row(self, group: Group, row: int) -> Seat:
-        key: Key = group.rows.owner(row)  # type: ignore[assignment]
-        return self._seats[key]
 
     # --- ends ---
 

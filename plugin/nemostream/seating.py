@@ -32,7 +32,7 @@ class Seating:
         return len(self._seats) - len(self._line)
 
     def __iter__(self) -> Iterator[Seat]:
-        return iter(list(self._seats.values()))
+        return iter(self._seats.values())
 
     def __getitem__(self, key: Key) -> Seat:
         return self._seats[key]

@@ -478,3 +478,16 @@ def test_a_batch_that_takes_too_long_shrinks_though_all_steps_had_its_size() -> 
     for _ in range(40):
         cost.observe(40, 0.13, 0.0)
     assert cost.rows_within(0.04, 40) < 40
+
+
+def test_who_goes_on_is_let_in_without_asking_for_time(toy: Model) -> None:
+    """After a lost engine, or a reopening: it had its part of the time before; and all seem to talk at first."""
+    driver = crowded(toy)
+    driver.push(3, utterance(3)[:8000])
+    driver.close(3, drain=False, keep=True)
+    driver.open(8)
+    assert driver.of(8, Started)
+    driver.open(9, resume=driver.of(3, Checkpoint)[0].snapshot)
+    assert driver.of(9, Started)
+    driver.open(10)
+    assert driver.refused(10)

@@ -127,7 +127,7 @@ def test_streams_that_wait_for_a_row_hold_their_model(toy: Model) -> None:
     driver.open(21, model="a", chunk_ms=80, priority="batch")
     assert not driver.of(21, Started)
     with pytest.raises(EngineFull):
-        driver.core.make_room(15, 20)
+        driver.core.make_room(10, 20)
 
 
 def test_an_evicted_model_gives_its_arrays_back_at_once(toy: Model) -> None:
