@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from nemostream import idle, link, server, wire
+from nemostream import guest, idle, link, server, wire
 from nemostream.engine import Engine, EngineConfig
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
@@ -138,7 +138,7 @@ def test_a_process_that_is_stopped_harms_nobody_and_goes_on(
 
 def test_a_client_that_does_not_read_is_disconnected_at_the_bound(toy_bundle: Bundle) -> None:
     """And what waits for it does not fill the memory."""
-    patch = "from nemostream import server; server.MAX_UNREAD = 4 << 20"
+    patch = "from nemostream import guest; guest.MAX_UNREAD = 4 << 20"
     with EngineProcess("--model", str(toy_bundle.path), "--threads", "1", before=patch) as process:
         engine = process.engine()
         engine.load()
@@ -203,9 +203,9 @@ def test_too_many_loads_are_refused_and_a_load_may_outlive_its_client(
     go_on = threading.Event()
     monkeypatch.setattr(served.behind, "load", lambda model: go_on.wait(20))
     with Raw(served.config.place) as raw:
-        for i in range(1, server.MAX_LOADS + 3):
+        for i in range(1, guest.MAX_LOADS + 3):
             raw.send(wire.Call(i, "load", "slow"))
-        for i in (server.MAX_LOADS + 1, server.MAX_LOADS + 2):
+        for i in (guest.MAX_LOADS + 1, guest.MAX_LOADS + 2):
             reply = raw.until(wire.Reply, i)
             assert isinstance(reply, wire.Reply) and reply.code == "EngineFull"
     go_on.set()
@@ -231,7 +231,7 @@ def test_half_a_frame_and_then_silence_ends_the_connection(
     assert served.config.place is not None
     monkeypatch.setattr(link, "PING_SECONDS", 0.1)
     monkeypatch.setattr(server, "WATCH_SECONDS", 0.1)
-    monkeypatch.setattr(server, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(guest, "SILENT_SECONDS", 1.0)
     served.stats()
     with Raw(served.config.place) as raw:
         raw.tell(Open(1))
@@ -244,7 +244,7 @@ def test_half_a_frame_and_then_silence_ends_the_connection(
 
 def test_another_user_is_refused(served: ServedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert served.config.place is not None
-    monkeypatch.setattr(server, "peer", lambda s: Peer(1, os.getuid() + 1))
+    monkeypatch.setattr(guest, "peer", lambda s: Peer(1, os.getuid() + 1))
     with Raw(served.config.place, hello=None) as raw:
         goodbye = raw.farewell()
         assert goodbye is not None and "another user" in goodbye.message
@@ -307,7 +307,7 @@ def test_a_step_that_hangs_ends_the_process_and_clients_go_on(
 
 
 def test_a_server_that_was_stopped_does_not_take_its_clients_for_dead(toy_bundle: Bundle) -> None:
-    patch = "from nemostream import server; server.WATCH_SECONDS, server.SILENT_SECONDS = 0.05, 0.5"
+    patch = "from nemostream import guest, server; server.WATCH_SECONDS, guest.SILENT_SECONDS = 0.05, 0.5"
     with EngineProcess("--model", str(toy_bundle.path), "--threads", "1", before=patch) as process:
         process.engine().stats()
         with Raw(process.place) as raw:
