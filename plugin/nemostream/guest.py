@@ -73,7 +73,8 @@ class Guest:
 
     def look(self, seconds: float) -> None:
         """Every so many seconds: tell it that the engine is alive, and see whether it is."""
-        self.write(wire.Reply(wire.PING))
+        if self._connection is not None:  # else it waits for its welcome
+            self.write(wire.Reply(wire.PING))
         self.silent = 0.0 if self._held_back else self.silent + seconds
         if self.silent >= SILENT_SECONDS:
             self._cut(f"it has not finished a frame for {SILENT_SECONDS:g} s")

@@ -38,15 +38,15 @@ class Raw:
         for frame in wire.message_frames(messages):
             self.send(frame)
 
-    def read(self) -> wire.FromEngine | None:
-        """The next frame that is no sign of life; None: the engine has closed the connection."""
+    def read(self, alive: bool = False) -> wire.FromEngine | None:
+        """The next frame, signs of life only with `alive`; None: the engine has closed the connection."""
         while True:
             try:
                 head = self._exactly(wire.LENGTH)
                 frame = wire.from_engine(self._exactly(int.from_bytes(head, "little")))
             except (EOFError, OSError):
                 return None
-            if not isinstance(frame, wire.Reply) or frame.number != wire.PING:
+            if alive or not isinstance(frame, wire.Reply) or frame.number != wire.PING:
                 return frame
 
     def until(self, kind: type[wire.FromEngine], number: int = 0) -> wire.FromEngine:

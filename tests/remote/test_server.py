@@ -24,7 +24,7 @@ from nemostream.models.bundle import Bundle
 from nemostream.protocol import Flush, Message, Mute, Open, Push
 from nemostream.rendezvous import Peer
 from tests.engine.conftest import offline, utterance
-from tests.remote.raw import Raw, eventually
+from tests.remote.raw import HELLO, Raw, eventually
 from tests.remote.test_recovery import Talk, blocks
 from tests.serving import EngineProcess, ServedEngine
 
@@ -223,6 +223,22 @@ def test_a_client_that_says_nothing_is_sent_away(served: ServedEngine, monkeypat
             raw.send(begin)
             goodbye = raw.farewell()
             assert goodbye is not None and "did not say hello within" in goodbye.message
+
+
+def test_who_takes_time_to_say_hello_is_told_welcome_first(
+    served: ServedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signs of life begin behind it."""
+    assert served.config.place is not None
+    monkeypatch.setattr(server, "WATCH_SECONDS", 0.01)
+    looks: list[float] = []
+    look = guest.Guest.look
+    monkeypatch.setattr(guest.Guest, "look", lambda self, seconds: (looks.append(seconds), look(self, seconds)))
+    with Raw(served.config.place, hello=None) as raw:
+        eventually(lambda: looks.count(0.01) > 20)
+        raw.send(HELLO)
+        assert isinstance(raw.read(alive=True), wire.Welcome)
+        assert raw.read(alive=True) == wire.Reply(wire.PING)
 
 
 def test_half_a_frame_and_then_silence_ends_the_connection(
