@@ -95,6 +95,8 @@ def serve(
     threads: Annotated[int | None, typer.Option(help="of the encoder; default: one per core")] = None,
     max_streams: Annotated[int, typer.Option(help="streams at once")] = 256,
     idle_exit: Annotated[float | None, typer.Option(help="seconds without a client after which it ends")] = None,
+    memory_mb: Annotated[int | None, typer.Option(help="what loaded models may take together")] = None,
+    encoder: Annotated[str, typer.Option(help="onnx, or null to measure all but the model")] = "onnx",
     spawned: Annotated[bool, typer.Option("--spawned", hidden=True, help="started by a client")] = False,
 ) -> None:
     """Run one engine for all processes of this machine."""
@@ -109,7 +111,12 @@ def serve(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     chosen = (*_precisions([precision]), None)[0] if precision else None
-    engine = Engine(EngineConfig(model, chosen, threads, max_streams))
+    if encoder not in ("onnx", "null"):
+        raise typer.BadParameter(f"{encoder} is no encoder; there are onnx and null")
+    kind = cast(Literal["onnx", "null"], encoder)
+    engine = Engine(
+        EngineConfig(model, chosen, threads, max_streams, model_memory_mb=memory_mb, encoder=kind),
+    )
     place = Place(socket.absolute()) if socket else Place.default()
     if spawned and idle_exit is None:
         idle_exit = SPAWNED_IDLE_EXIT
@@ -126,6 +133,23 @@ def serve(
         if not spawned:
             raise
         # Two clients started one each: the other is as good.
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str | None, typer.Argument(help="a name, a bundle folder or a .nemo file")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
+    threads: Annotated[int | None, typer.Option(help="of the encoder; default: one per core")] = None,
+) -> None:
+    """Measure what MODEL costs on this machine; engines that load it then know how many streams there is time for."""
+    from nemostream.calibration import calibrate as run
+
+    chosen = (*_precisions([precision]), None)[0] if precision else None
+    with _stderr.status("measuring") as status:
+        rows = run(model, chosen, threads, status.update)
+    typer.echo("chunk\tms a step\tms a stream\tstreams")
+    for row in rows:
+        typer.echo(f"{row.chunk_ms} ms\t{row.fixed_ms:.2f}\t{row.per_row_ms:.2f}\t{row.streams}")
 
 
 @app.command()

@@ -47,6 +47,7 @@ class EngineConfig:
         peek: show what chunks of 560 ms and more hold before they are full, while there is nothing better to do.
         model_memory_mb: what loaded models may take together, by estimate (memory.py); models without streams make
             room for others, those used least recently first, the default one last. None: no limit.
+        encoder: "null" computes nothing: to measure all the rest.
     """
 
     model: str | None = None
@@ -55,6 +56,7 @@ class EngineConfig:
     max_streams: int = 256
     peek: bool = True
     model_memory_mb: int | None = None
+    encoder: Literal["onnx", "null"] = "onnx"
 
 
 class Connection:
@@ -132,7 +134,7 @@ class Engine:
         if self.config.model_memory_mb is not None:
             limit = self.config.model_memory_mb << 20
             self._on_thread(lambda: self._core.make_room(size, limit, awaited=set(self._waiting)))
-        loaded = Model.load(path, self.config.precision, self.config.threads)
+        loaded = Model.load(path, self.config.precision, self.config.threads, self.config.encoder)
         self._core.add_model(model, loaded, size, calibration.cached(loaded, self.config.threads))
 
     def close(self) -> None:

@@ -43,23 +43,28 @@ class Model:
         self.delay_samples = info.emission_delay_ms * 16
 
     @classmethod
-    def load(cls, path: Path, precision: str | None, threads: int | None) -> Model:
-        """Load a bundle folder for onnxruntime.
+    def load(cls, path: Path, precision: str | None, threads: int | None, encoder: str = "onnx") -> Model:
+        """Load a bundle folder.
 
         Args:
             precision: "int8" or "fp32"; None takes the smallest the bundle holds.
             threads: of the encoder; None: one per core.
+            encoder: "onnx", or "null" for one that computes nothing (encoders/null.py).
 
         Raises:
             BundleError: the folder cannot be used.
         """
-        from nemostream.encoders.onnx import OnnxBackend
-
         bundle = load_bundle(path)
         held = bundle.info.precisions
         chosen = precision or ("int8" if "int8" in held else held[0])
         if chosen not in held:
             raise BundleError(f"{path} holds {', '.join(held)}, not {chosen}; convert the model again with {chosen}")
+        if encoder == "null":
+            from nemostream.encoders.null import NullBackend
+
+            return cls(bundle, NullBackend(bundle), "null")
+        from nemostream.encoders.onnx import OnnxBackend
+
         return cls(bundle, OnnxBackend(bundle, chosen, threads), chosen)
 
     @property

@@ -5,6 +5,9 @@ server = AgentServer(load_fnc=nemo.load)
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 from livekit.agents import AgentServer
 from livekit.agents.worker import ServerOptions
 
@@ -16,4 +19,5 @@ def load(server: AgentServer) -> float:
     part of its time that steps take. Without an engine yet, the first alone."""
     stats = probe() or {"streams": 0.0, "max_streams": 1.0, "step_share": 0.0}
     rows = stats["streams"] / max(1.0, stats["max_streams"])
-    return min(1.0, max(ServerOptions.load_fnc(server), rows, stats["step_share"]))  # type: ignore[call-arg,arg-type]
+    cpu = cast(Callable[[AgentServer], float], ServerOptions.load_fnc)(server)
+    return min(1.0, max(cpu, rows, stats["step_share"]))
