@@ -23,6 +23,7 @@ import numpy as np
 
 from nemostream import errors
 from nemostream.protocol import (
+    Checkpoint,
     Close,
     Ended,
     Endpointing,
@@ -78,6 +79,7 @@ class Client:
         decoder: Literal["rnnt", "ctc"] | None = None,
         endpointing: Endpointing | None = None,
         priority: Priority = "live",
+        resume: bytes | None = None,
         timeout: float = OPEN_TIMEOUT,
     ) -> ClientStream:
         """Open a stream; the fields are those of `protocol.Open`.
@@ -99,10 +101,12 @@ class Client:
                 decoder=decoder,
                 endpointing=endpointing or Endpointing(),
                 priority=priority,
+                resume=resume,
             )
         )
         try:
             stream.started = await asyncio.wait_for(stream.answer, timeout)
+            stream.at_sample = stream.started.at_sample
         except asyncio.TimeoutError:
             stream.close(drain=False)
             raise TimeoutError(f"the engine did not open a stream within {timeout:g} s") from None
@@ -147,6 +151,10 @@ class ClientStream:
 
     Unread events: of Interim and Preflight only the newest is kept (a later one, or the segment's Final, replaces it);
     Usage is summed up into one; Finals are never dropped. So who stops reading holds one event per Final and two more.
+
+    Attributes:
+        at_sample: the stream's clock, where the next push begins.
+        kept: done when the stream has ended; see `close`.
     """
 
     def __init__(self, number: int, client: Client) -> None:
@@ -154,6 +162,7 @@ class ClientStream:
         self.answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         self.started: Started | None = None
         self.at_sample = 0
+        self.kept: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._client = client
         self._flush_ids = itertools.count(1)
         self._closing = False
@@ -200,12 +209,13 @@ class ClientStream:
         self._check_open()
         self._client.send(Update(self.number, endpointing))
 
-    def close(self, drain: bool = True) -> None:
-        """End the stream; a second call may only turn a draining close into an immediate one."""
+    def close(self, drain: bool = True, keep: bool = False) -> None:
+        """End the stream; a second call may only turn a draining close into an immediate one. With `keep`, `kept` is
+        what the next `open` may resume, or None."""
         if self._over or (self._closing and drain):
             return
         self._closing = True
-        self._client.send(Close(self.number, drain))
+        self._client.send(Close(self.number, drain, keep))
 
     def __aiter__(self) -> ClientStream:
         return self
@@ -224,8 +234,13 @@ class ClientStream:
             if not self.answer.done():
                 self.answer.set_result(event)
             return
+        if isinstance(event, Checkpoint):
+            self.kept.set_result(event.snapshot)
+            return
         if isinstance(event, (Refused, Ended, Failed)):
             self._over = True
+            if not self.kept.done():
+                self.kept.set_result(None)
             if not self.answer.done():
                 self.answer.set_exception(_error(event))
                 self.answer.exception()  # an open that was cancelled leaves nobody to fetch it

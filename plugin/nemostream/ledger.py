@@ -21,6 +21,7 @@ from nemostream.errors import EngineFull, EngineLost
 from nemostream.protocol import (
     SAMPLE_RATE,
     Checkpoint,
+    Close,
     Event,
     Failed,
     Final,
@@ -56,6 +57,7 @@ class Ledger:
         self._unsaved: deque[Message] = deque()
         self._replaying = False
         self._lost = False
+        self._kept = False
         self._sequence = 0
         self._generation = 0
         self._segment = 0
@@ -65,6 +67,7 @@ class Ledger:
     def sent(self, message: Message) -> None:
         """A message goes out, or would if there were an engine."""
         self._unsaved.append(message)
+        self._kept |= isinstance(message, Close) and message.keep
         if isinstance(message, Push):
             self.samples += len(message.samples)
             if self.samples > self._limit:
@@ -79,8 +82,10 @@ class Ledger:
     def take(self, event: Event) -> Iterator[Event]:
         """The event, as the owner should see it; nothing if it knows it or it is not meant for it."""
         if isinstance(event, Checkpoint):
-            self._save(event)
-            return
+            if not self._kept or event.taken < len(self._unsaved):
+                self._save(event)
+                return
+            # The one that answers a Close with `keep` is the owner's.
         if isinstance(event, Started):
             if self.started:
                 return

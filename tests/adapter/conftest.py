@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from livekit.plugins import nemo
-from nemostream.engine import Engine
+from nemostream.engine import Engine, EngineConfig
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import NO_ENDPOINT
+from tests.serving import ServedEngine
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[ServedEngine]:
+    """The embedded model behind the socket, as STT() has it; the rooms' tests have it in their process."""
+    served = ServedEngine(Engine(EngineConfig()))
+    served.load(None)
+    yield served
+    served.close()
 
 
 @pytest.fixture

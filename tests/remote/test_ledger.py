@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemostream import core as core_module
+from nemostream import seat
 from nemostream.errors import EngineLost, SnapshotError
 from nemostream.ledger import LIMIT
 from nemostream.model import Model
@@ -126,7 +126,7 @@ def test_a_replay_begins_at_the_last_checkpoint(toy: Model, monkeypatch: pytest.
         rig.run()
     opened, *rest = rig._board.replay()
     assert isinstance(opened, Open) and opened.resume
-    assert sum(len(m.samples) for m in rest if isinstance(m, Push)) <= core_module.CHECKPOINT_SAMPLES + 4 * BLOCK
+    assert sum(len(m.samples) for m in rest if isinstance(m, Push)) <= seat.CHECKPOINT_SAMPLES + 4 * BLOCK
 
 
 def test_a_final_that_came_of_silence_is_not_given_again(toy: Model) -> None:

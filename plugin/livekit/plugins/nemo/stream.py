@@ -121,20 +121,16 @@ class SpeechStream(stt.RecognizeStream):
             self._engine_stream = None
             if stream is not None:
                 # No await: the row is freed whenever the engine gets to it.
-                stream.close(drain=False)
+                stream.close(drain=False, keep=True)
+                self._nemo.leave(stream, self._opts)
 
     async def _open(self) -> ClientStream:
         asked_at = time.perf_counter()
-        stream = await self._nemo.client().open(
-            model=self._opts.model,
-            chunk_ms=self._opts.chunk_ms,
-            language=self._opts.language,
-            endpointing=self._opts.endpointing,
-            timeout=self._conn_options.timeout,
-        )
+        resume = None if self._replay.end else await self._nemo.left_by(self._opts)
+        stream = await self._nemo.open(self._opts, self._conn_options.timeout, resume=resume)
         assert stream.started is not None
         self._engine_stream = stream
-        self._clock.origin = self._replay.start
+        self._clock.origin = self._replay.start - stream.started.at_sample
         self._mapper.language = LanguageCode(stream.started.language)
         self._report_connection_acquired(time.perf_counter() - asked_at, False)
         return stream

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +21,7 @@ from nemostream import errors, registry
 from nemostream.client import Client, ClientStream
 from nemostream.engine import EngineConfig
 from nemostream.models import catalog
-from nemostream.protocol import SAMPLE_RATE, Endpointing, Failed, Final, Word
+from nemostream.protocol import SAMPLE_RATE, Endpointing, Failed, Final, Priority, Word
 from nemostream.remote import Shared
 
 from .audio import mono, resample, samples
@@ -32,6 +33,11 @@ from .stream import SpeechStream
 
 if TYPE_CHECKING:
     from nemostream.registry import AnyEngine
+
+KEEP_SECONDS = 10.0
+"""For so long a stream that was closed can be gone on with."""
+KEEP_WAIT = 0.2
+"""Seconds that a new stream waits for what the last one left."""
 
 
 class STT(stt.STT[Literal["metrics_collected", "error"]]):
@@ -84,6 +90,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         self._release: weakref.finalize[..., STT] | None = None
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = weakref.WeakKeyDictionary()
         self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
+        self._left: tuple[ClientStream, STTOptions, float] | None = None
 
     @property
     def model(self) -> str:
@@ -151,6 +158,42 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             client = self._clients[loop] = Client(self._engine())
         return client
 
+    async def open(
+        self, opts: STTOptions, timeout: float, *, priority: Priority = "live", resume: bytes | None = None
+    ) -> ClientStream:
+        """A stream of the engine. A `resume` that no longer fits is done without."""
+        try:
+            return await self.client().open(
+                model=opts.model,
+                chunk_ms=opts.chunk_ms,
+                language=opts.language,
+                endpointing=opts.endpointing,
+                priority=priority,
+                resume=resume,
+                timeout=timeout,
+            )
+        except errors.SnapshotError:
+            return await self.open(opts, timeout, priority=priority)
+
+    def leave(self, stream: ClientStream, opts: STTOptions) -> None:
+        """A speech stream was closed; the next one may go on with its state (`left_by`)."""
+        self._left = stream, opts, time.monotonic()
+
+    async def left_by(self, opts: STTOptions) -> bytes | None:
+        """What the last speech stream heard, if the new one is its successor: LiveKit closes and opens streams in the
+        middle of a call. Only where this STT has no other stream, so that no voice goes on with another's state."""
+        left, self._left = self._left, None
+        if left is None or sum(not s.ended for s in self._streams) != 1:
+            return None
+        stream, before, at = left
+        same = dataclasses.replace(before, endpointing=opts.endpointing) == opts
+        if not same or time.monotonic() - at > KEEP_SECONDS:
+            return None
+        try:
+            return await asyncio.wait_for(asyncio.shield(stream.kept), KEEP_WAIT)
+        except asyncio.TimeoutError:
+            return None
+
     def _engine(self) -> AnyEngine:
         if self._owned_engine is not None:
             return self._owned_engine
@@ -170,14 +213,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         pcm = resample(pcm, frames[0].sample_rate if frames else SAMPLE_RATE)
         stream: ClientStream | None = None
         try:
-            stream = await self.client().open(
-                model=opts.model,
-                chunk_ms=opts.chunk_ms,
-                language=opts.language,
-                endpointing=opts.endpointing,
-                priority="batch",
-                timeout=conn_options.timeout,
-            )
+            stream = await self.open(opts, conn_options.timeout, priority="batch")
             assert stream.started is not None
             stream.push(samples(pcm))
             stream.close(drain=True)
