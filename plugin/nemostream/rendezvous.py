@@ -77,7 +77,8 @@ class Place:
 
     @contextlib.contextmanager
     def hold(self, spawned: bool = False) -> Iterator[None]:
-        """Be the engine of this place. `spawned`: a client started this process, and clients may end it.
+        """Be the engine of this place: listen at its socket, over one that a dead engine left (as asyncio does).
+        `spawned`: a client started this process, and clients may end it.
 
         Raises:
             EngineTaken: another process is.
@@ -92,7 +93,6 @@ class Place:
                 os.pwrite(lock, f"{os.getpid()} {'spawned' if spawned else 'service'}".encode(), 0)
                 if self.socket.exists() and not self.socket.is_socket():
                     raise EngineLost(f"{self.socket} is no socket, and stays as it is; choose another path")
-                self.socket.unlink(missing_ok=True)
             try:
                 yield
             finally:

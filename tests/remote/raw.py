@@ -40,7 +40,9 @@ class Raw:
 
     def read(self, alive: bool = False) -> wire.FromEngine | None:
         """The next frame, signs of life only with `alive`; None: the engine has closed the connection."""
+        deadline = time.monotonic() + 20
         while True:
+            assert time.monotonic() < deadline, "the engine only shows that it lives"
             try:
                 head = self._exactly(wire.LENGTH)
                 frame = wire.from_engine(self._exactly(int.from_bytes(head, "little")))

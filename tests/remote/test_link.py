@@ -191,6 +191,18 @@ async def test_only_a_spawned_engine_that_hangs_is_ended(
     fake.close()
 
 
+async def test_an_engine_that_answers_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it was asked."""
+    monkeypatch.setattr(link, "PING_SECONDS", 0.01)
+    monkeypatch.setattr(link, "SILENT_SECONDS", 0.2)
+    fake = FakeEngine(lambda frame: [WELCOME if isinstance(frame, wire.Hello) else wire.Reply(wire.PING)])
+    one = await opened(fake.place)
+    for _ in range(60):
+        assert await asyncio.wait_for(one.read(), 20) == wire.Reply(wire.PING)
+    one.close()
+    fake.close()
+
+
 async def test_nobody_talks_to_another_users_engine(served: ServedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert served.config.place is not None
     monkeypatch.setattr(link, "peer", lambda s: Peer(1, os.getuid() + 1))

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nemostream import link, rendezvous
+from nemostream import link, rendezvous, wire
 from nemostream.engine import Engine, EngineConfig
 from nemostream.errors import EngineLost, EngineTaken
 from nemostream.link import Link
@@ -157,10 +157,9 @@ def test_eight_processes_that_need_an_engine_at_once_get_one_and_it_ends_when_th
     pid = engine_of(place)
     for client in clients[1:]:
         client.communicate("end\n", timeout=20)
-    for _ in range(2):
-        with Raw(place) as raw:  # a new client still finds it
-            raw.close()
-    assert psutil.pid_exists(pid)
+    with Raw(place) as raw:  # a new client finds it, and two looks at who is there change nothing
+        assert raw.read(alive=True) == raw.read(alive=True) == wire.Reply(wire.PING)
+    assert engine_of(place) == pid
     process = psutil.Process(pid)
     clients[0].communicate("end\n", timeout=20)
     process.wait(20)
