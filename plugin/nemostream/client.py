@@ -14,6 +14,7 @@ one `call_soon_threadsafe`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Sequence
@@ -264,7 +265,7 @@ class ClientStream:
         for i, unread in enumerate(self._unread):
             if isinstance(unread, Usage):
                 del self._unread[i]
-                return Usage(event.stream, event.generation, event.sequence, event.samples + unread.samples)
+                return dataclasses.replace(event, samples=event.samples + unread.samples)
         return event
 
     def _check_open(self) -> None:
