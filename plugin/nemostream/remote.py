@@ -225,10 +225,14 @@ class RemoteEngine:
             if message is None:
                 self._deliver.pop(owner, None)
                 out += self._board.leave(owner)
-            else:
+                continue
+            try:
+                wire.check(message)
                 ready, answers = self._board.send(owner, message)
-                out += ready
-                self._hand_out(answers)
+            except NemostreamError as error:
+                ready, answers = self._board.reject(owner, message.stream, error)
+            out += ready
+            self._hand_out(answers)
         if len(self._board):
             self._needed.set()
         if self._linked:

@@ -26,6 +26,8 @@ MAX_BACKLOG = {"live": 30 * SAMPLE_RATE, "batch": 3600 * SAMPLE_RATE}
 """Audio that may wait for a stream's steps, or for its row, before it is closed with Overrun."""
 CHECKPOINT_SAMPLES = 5 * SAMPLE_RATE
 """Audio between two checkpoints of a recoverable stream: what a lost engine costs at most to hear again."""
+CATCHING_UP_SAMPLES = SAMPLE_RATE
+"""And while a stream catches up, so that engines which die one after another get on all the same."""
 CHECKPOINT_MESSAGES = 1000
 """Messages without audio after which there is one too."""
 CHECKPOINT_PHASES = 8
@@ -146,7 +148,8 @@ class Seat:
         if not stream.opened.recoverable or not stream.settled or stream.feed.waiting > MAX_BACKLOG["live"]:
             return []
         timed = any(isinstance(e, Final) and e.reason == "idle" for e in events)
-        due = stream.feed.heard - self._saved_at >= CHECKPOINT_SAMPLES or self.taken >= CHECKPOINT_MESSAGES
+        interval = CATCHING_UP_SAMPLES if stream.behind else CHECKPOINT_SAMPLES
+        due = stream.feed.heard - self._saved_at >= interval or self.taken >= CHECKPOINT_MESSAGES
         if not timed and not due:
             return []
         self._saved_at = stream.feed.heard

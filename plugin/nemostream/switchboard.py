@@ -56,6 +56,15 @@ class Switchboard:
         self._held[wire].ledger.sent(message)
         return [_renumbered(message, wire)], {}
 
+    def reject(self, owner: int, stream: int, error: NemostreamError) -> tuple[list[Message], Answers]:
+        """A message that cannot be sent ends its stream, as it does in an engine."""
+        wire = self._wire.get((owner, stream))
+        if wire is None:
+            return [], {owner: [_refused(stream, error)]}
+        self._drop(wire)
+        failed = Failed(stream, 0, 0, type(error).__name__, str(error), retryable=False)
+        return [Close(wire, drain=False)], {owner: [failed]}
+
     def leave(self, owner: int) -> list[Message]:
         """An owner is gone: its streams are closed."""
         wires = [wire for wire, held in self._held.items() if held.owner == owner]

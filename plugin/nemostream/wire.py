@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from nemostream import errors, protocol
-from nemostream.errors import EngineFull, NemostreamError, WireError
+from nemostream.errors import AudioError, EngineFull, NemostreamError, WireError
 from nemostream.protocol import Event, Message, Push, Samples
 
 VERSION = 1
@@ -116,7 +116,16 @@ _kinds = (
     *(protocol.Started, protocol.Interim, protocol.Preflight, protocol.Final, protocol.Usage, protocol.Checkpoint),
     *(protocol.Ended, protocol.Failed, protocol.Refused),
 )
-_encoder = msgspec.msgpack.Encoder()
+
+
+def _plain(value: object) -> object:
+    """A subclass of str, as LiveKit's LanguageCode is, goes as what it is."""
+    if isinstance(value, str):
+        return str(value)
+    raise WireError(f"a message holds a {type(value).__name__}, which cannot be sent")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoders = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in _kinds}
 _to_engine = msgspec.msgpack.Decoder(ToEngine)
 _from_engine = msgspec.msgpack.Decoder(FromEngine)
@@ -187,6 +196,16 @@ def messages(items: Iterable[Message]) -> Messages:
 def events(items: Iterable[Event]) -> Events:
     """The frame of these events, in order."""
     return Events([_other(e) for e in items])
+
+
+def check(message: Message) -> None:
+    """Raises AudioError or WireError if the message cannot be sent."""
+    if not isinstance(message, Push):
+        _encoder.encode(message)
+    elif (
+        not isinstance(message.samples, np.ndarray) or message.samples.dtype != np.float32 or message.samples.ndim != 1
+    ):
+        raise AudioError("push takes a float32 array of mono samples, shape (n,)")
 
 
 def message_frames(items: Iterable[Message]) -> Iterator[Messages]:

@@ -17,7 +17,20 @@ from nemostream.engine import Engine, EngineConfig
 from nemostream.errors import BundleError, StreamClosed, UnknownModel
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
-from nemostream.protocol import NO_ENDPOINT, Close, Ended, Event, Final, Flush, Open, Push, Refused, Started
+from nemostream.protocol import (
+    NO_ENDPOINT,
+    Close,
+    Ended,
+    Event,
+    Failed,
+    Final,
+    Flush,
+    Open,
+    Push,
+    Refused,
+    Started,
+    Update,
+)
 from nemostream.registry import AnyEngine
 from tests.engine.conftest import offline, utterance
 from tests.serving import ServedEngine
@@ -122,7 +135,6 @@ def test_a_defect_in_a_step_ends_streams_but_not_the_engine(engine: AnyEngine, m
     engine.load()
     owner = Owner(engine)
     from nemostream.core import Core
-    from nemostream.protocol import Failed
 
     with monkeypatch.context() as patch:
         patch.setattr(Core, "step", lambda self: 1 / 0)
@@ -208,3 +220,28 @@ def test_blas_is_given_back_whichever_thread_leaves_first() -> None:
     thread.start()
     thread.join(10)
     assert seen == [{1}] and threads() == before
+
+
+class _Code(str):
+    """As LiveKit's LanguageCode is."""
+
+
+def test_a_language_may_be_a_kind_of_str(engine: AnyEngine) -> None:
+    owner = Owner(engine)
+    owner.connection.send(Open(1, language=_Code("en-US")))
+    started = owner.until(Started, Refused)[-1]
+    assert isinstance(started, Started) and started.language == "en-US"
+
+
+@pytest.mark.parametrize("bad", [Push(1, [0.0], 0), Update(1, object())])  # type: ignore[arg-type]
+def test_what_cannot_be_sent_ends_its_stream_and_no_other(engine: AnyEngine, toy: Model, bad: Push | Update) -> None:
+    owner = Owner(engine)
+    owner.connection.send(Open(1, chunk_ms=160), *whole(2, utterance(1))[:2])
+    owner.connection.send(bad)
+    owner.connection.send(Close(2))
+    events = owner.until(Ended)
+    while len([e for e in events if isinstance(e, (Ended, Failed))]) < 2:
+        events += owner.until(Ended, Failed)
+    assert [e.stream for e in events if isinstance(e, Failed)] == [1]
+    texts = [e.text for e in events if isinstance(e, Final) and e.stream == 2]
+    assert " ".join(texts) == offline(toy, utterance(1), chunk_ms=160)

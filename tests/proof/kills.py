@@ -31,10 +31,10 @@ def run() -> dict[str, object]:
     """Both models: the toy, whose words are sure, and the embedded one, whose words depend on all of its state."""
     toy = converted(DATA / "toy.nemo").path
     rng = np.random.default_rng(3)
-    toys = [np.concatenate([utterance(int(rng.integers(10_000)), 6) for _ in range(40)]) for _ in range(STREAMS)]
+    toys = [np.concatenate([utterance(int(rng.integers(10_000)), 6) for _ in range(60)]) for _ in range(STREAMS)]
     return {
         "toy": disturbed(load(toy, "int8"), str(toy), toys),
-        "embedded": disturbed(load(catalog.resolve(None), "int8"), None, [sentences(i) for i in range(STREAMS)]),
+        "embedded": disturbed(load(catalog.resolve(None), "int8"), None, [sentences(i, 180.0) for i in range(STREAMS)]),
     }
 
 
@@ -80,7 +80,7 @@ def disturbed(model: Model, name: str | None, speech: Sequence[Samples]) -> dict
             for pid in holders(str(place.socket)):
                 os.kill(pid, signal.SIGKILL)
                 killed_at.append(time.monotonic())
-            next_kill = time.monotonic() + rng.uniform(0.7, 3.2)
+            next_kill = time.monotonic() + rng.uniform(1.5, 4.0)
     connection.send(*(Close(i) for i in range(len(speech))))
     finals: list[list[Final]] = [[] for _ in speech]
     spoken_at: list[float] = []
