@@ -9,6 +9,7 @@ import os
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -197,8 +198,10 @@ async def test_an_engine_that_answers_is_kept(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(link, "SILENT_SECONDS", 0.2)
     fake = FakeEngine(lambda frame: [WELCOME if isinstance(frame, wire.Hello) else wire.Reply(wire.PING)])
     one = await opened(fake.place)
-    for _ in range(60):
+    for i in range(60):
         assert await asyncio.wait_for(one.read(), 20) == wire.Reply(wire.PING)
+        if i == 30:
+            time.sleep(0.5)  # this process was stopped: its own pause is not the engine's
     one.close()
     fake.close()
 

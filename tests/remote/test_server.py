@@ -329,8 +329,11 @@ def test_a_server_that_was_stopped_does_not_take_its_clients_for_dead(toy_bundle
     with EngineProcess("--model", str(toy_bundle.path), "--threads", "1", before=patch) as process:
         process.engine().stats()
         with Raw(process.place) as raw:
+            assert raw.read(alive=True) == wire.Reply(wire.PING)  # it is being watched
             process.signal(signal.SIGSTOP)
             time.sleep(1.0)  # the pause itself
             process.signal(signal.SIGCONT)
+            for _ in range(3):
+                assert raw.read(alive=True) == wire.Reply(wire.PING)
             raw.send(wire.Call(1, "ping"))
             raw.until(wire.Reply, 1)
