@@ -46,6 +46,11 @@ class ServedEngine(RemoteEngine):
         """Rows that are taken behind the socket."""
         return self.behind.open_streams
 
+    @property
+    def encoder_calls(self) -> int:
+        """Steps of the engine behind the socket."""
+        return self.behind.encoder_calls
+
     def close(self) -> None:
         super().close()
         self._server_loop.call_soon_threadsafe(self._server.stop)

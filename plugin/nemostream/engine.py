@@ -23,11 +23,12 @@ from typing import Literal
 
 from nemostream import calibration
 from nemostream.core import Core
-from nemostream.errors import NemostreamError, StreamClosed
+from nemostream.errors import NemostreamError, Overrun, StreamClosed, UnknownModel
 from nemostream.memory import model_bytes
 from nemostream.model import Model
 from nemostream.models import catalog
-from nemostream.protocol import Event, Message, Open
+from nemostream.protocol import Event, Message, Open, Push
+from nemostream.seat import MAX_BACKLOG
 
 logger = logging.getLogger("nemostream")
 
@@ -90,6 +91,7 @@ class Engine:
         self._memory = threading.Lock() if self.config.model_memory_mb is not None else nullcontext()
         self._waiting: dict[str | None, list[tuple[int, Message]]] = {}
         self._loads_for: dict[tuple[int, int], str | None] = {}
+        self._room: dict[tuple[int, int], int] = {}
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
 
@@ -121,7 +123,11 @@ class Engine:
         with lock:
             if model in self._core.models:
                 return
-            path = catalog.resolve(model or self.config.model)
+            try:
+                path = catalog.resolve(model or self.config.model)
+            except UnknownModel:
+                self._locks.pop(model, None)  # names that mean nothing leave nothing
+                raise
             with self._memory:
                 self._add(model, path)
 
@@ -203,12 +209,12 @@ class Engine:
 
     def _run(self) -> None:
         while (mail := self._next_mail()) is not None:
+            self._busy_since = time.monotonic()
             for item in mail:
                 try:
                     self._take(item)
                 except Exception:
                     logger.exception("a message cannot be taken; it is dropped")
-            self._busy_since = time.monotonic()
             try:
                 self._core.step()
             except Exception as error:
@@ -250,8 +256,7 @@ class Engine:
         if message is None:
             self._forget(number)
         elif (number, message.stream) in self._loads_for:
-            # Its model is still loading: what is sent to it waits, in order.
-            self._waiting[self._loads_for[number, message.stream]].append((number, message))
+            self._wait((number, message.stream), message)
         elif isinstance(message, Open) and message.model not in self._core.models:
             self._load_for(number, message)
         else:
@@ -262,8 +267,20 @@ class Engine:
         self._deliver.pop(number, None)
         self._loads_for = {k: m for k, m in self._loads_for.items() if k[0] != number}
 
+    def _wait(self, key: tuple[int, int], message: Message) -> None:
+        """Its model is still loading: what is sent to it waits, in order, and no more than may wait for a step."""
+        waiting = self._waiting[self._loads_for[key]]
+        waiting.append((key[0], message))
+        if isinstance(message, Push):
+            self._room[key] -= len(message.samples)
+            if self._room[key] < 0:
+                waiting[:] = [(n, m) for n, m in waiting if (n, m.stream) != key]
+                del self._loads_for[key], self._room[key]
+                self._core.refuse(*key, Overrun("more audio waits than may while the model loads; open it again later"))
+
     def _load_for(self, number: int, opened: Open) -> None:
         self._loads_for[number, opened.stream] = opened.model
+        self._room[number, opened.stream] = MAX_BACKLOG[opened.priority]
         if opened.model in self._waiting:
             self._waiting[opened.model].append((number, opened))
             return
@@ -283,6 +300,7 @@ class Engine:
         def loaded() -> None:
             waiting = self._waiting.pop(model)
             self._loads_for = {k: m for k, m in self._loads_for.items() if m != model}
+            self._room = {k: samples for k, samples in self._room.items() if k in self._loads_for}
             for number, message in waiting:
                 if number not in self._deliver:
                     continue

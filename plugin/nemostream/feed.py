@@ -130,11 +130,13 @@ class Feed:
         self._unjudged: deque[_Item] = deque()
         self._inbox: deque[_Item] = deque()
         self._requests = 0
+        self._waiting = 0
         self._listen_as(endpointing)
 
     def push(self, samples: Samples) -> None:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
         the audio was cut."""
+        self._waiting += len(samples)
         _put(self._unjudged, samples)
         self._pass()
 
@@ -171,7 +173,12 @@ class Feed:
     @property
     def waiting(self) -> int:
         """Samples that no mel frame has been made of."""
-        return sum(map(_length, self._unjudged)) + sum(map(_length, self._inbox))
+        return self._waiting
+
+    @property
+    def requests(self) -> int:
+        """Requests that have not been answered."""
+        return self._requests
 
     @property
     def asked(self) -> bool:
@@ -230,6 +237,7 @@ class Feed:
         self._inbox = deque(map(_item, saved.inbox))
         asked = [x for x in (*self._unjudged, *self._inbox, self.open_request) if isinstance(x, Request)]
         self._requests = len(asked)
+        self._waiting = sum(map(_length, self._unjudged)) + sum(map(_length, self._inbox))
         self._pass()
 
     def _pass(self) -> None:
@@ -277,6 +285,7 @@ class Feed:
             if not first:
                 self._inbox.popleft()
             self.heard += len(samples)
+            self._waiting -= len(samples)
             self._frames = np.concatenate([self._frames, self._mel.push(samples)])
 
 

@@ -17,7 +17,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Iterator
 
-from nemostream.errors import EngineFull, EngineLost
+from nemostream.errors import EngineFull, EngineLost, WireError
 from nemostream.protocol import (
     SAMPLE_RATE,
     Checkpoint,
@@ -125,6 +125,8 @@ class Ledger:
         return self._replaying and not isinstance(event, Final) and self._shown.startswith(event.text)
 
     def _save(self, event: Checkpoint) -> None:
+        if event.taken > len(self._unsaved):
+            raise WireError(f"a checkpoint covers {event.taken} messages, {len(self._unsaved)} were sent")
         for _ in range(event.taken):
             message = self._unsaved.popleft()
             if isinstance(message, Push):

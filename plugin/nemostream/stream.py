@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nemostream.encoders import Floats
-from nemostream.errors import AudioError
+from nemostream.errors import AudioError, Overrun
 from nemostream.feed import GAP_FINALISES, Feed, FeedState, Request
 from nemostream.greedy import Token
 from nemostream.model import Model
@@ -38,6 +38,8 @@ PREFLIGHT_FRAMES = 2
 """Blank frames (160 ms) behind unchanged text after which it is called stable."""
 SEGMENT_SECONDS = 15
 """A longer segment is closed at the next word; one of twice the length, in a script without spaces, anywhere."""
+MAX_REQUESTS = 1000
+"""Flushes and other requests of a stream that may wait: each costs steps."""
 USAGE_SAMPLES = 5 * SAMPLE_RATE
 """Audio between two Usage events."""
 
@@ -141,7 +143,13 @@ class Stream:
         self.feed.request(Request("gap", gap=samples))
 
     def request(self, reason: FinalReason, flush_id: int | None = None) -> None:
-        """Finalise what was pushed so far. A request with a `flush_id` is always answered, any other only by text."""
+        """Finalise what was pushed so far. A request with a `flush_id` is always answered, any other only by text.
+
+        Raises:
+            Overrun: too many wait for their answer.
+        """
+        if self.feed.requests >= MAX_REQUESTS:
+            raise Overrun(f"{MAX_REQUESTS} requests of this stream wait for an answer; flush less often")
         self.feed.request(Request(reason, flush_id))
 
     def set_endpointing(self, endpointing: Endpointing) -> None:

@@ -37,6 +37,7 @@ async def test_a_reader_that_is_late_finds_every_final_and_only_the_newest_inter
 
 async def test_refusals_are_typed(engine: Engine) -> None:
     full = Engine(EngineConfig(max_streams=1))
+    full.load()
     client, other = Client(engine), Client(full)
     with pytest.raises(UnknownModel):
         await client.open(model="no-such-model")
