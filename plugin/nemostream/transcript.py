@@ -12,6 +12,8 @@ WORD_START = "\u2581"
 """SentencePiece's mark for a space before a piece."""
 UNKNOWN = "\u2047"
 """How SentencePiece shows an unknown piece."""
+SHORTEST = 4
+"""A word lasts a quarter of a frame (20 ms) at least."""
 JOIN_FRAMES = 5
 """A piece without WORD_START this many frames after the one before (400 ms) is a word of its own."""
 
@@ -115,9 +117,10 @@ class Segment:
 
     def _word(self, tokens: list[Token], floor: int) -> Word:
         start, end = self.timeline.span(tokens[0].frame, tokens[-1].frame)
-        # A token that came a frame late must not make words overlap.
+        # A token that came a frame late must not make words overlap; and of two words on one frame, as RNN-T emits
+        # them, the second has a time too.
         start = max(start, floor)
-        end = max(end, start)
+        end = max(end, start + self.timeline.frame_samples // SHORTEST)
         confidence = sum(t.confidence for t in tokens) / len(tokens)
         return Word("".join(self.vocabulary.surface(t) for t in tokens), start, end, confidence)
 

@@ -10,6 +10,7 @@ from nemostream.models.bundle import Bundle
 from nemostream.protocol import Endpointing
 from tests.adapter.helpers import clip, eventually, silence, toy
 from tests.adapter.session import Conversation
+from tests.serving import ServedEngine
 
 CHUNK_MS = 160
 CHUNK = CHUNK_MS * 16
@@ -55,7 +56,7 @@ async def test_turns_by_the_default_vad_are_one_for_each_utterance(stt: nemo.STT
     assert talk.finals == [speech.text]
 
 
-async def test_a_committed_turn_is_answered_without_waiting_for_audio(engine: Engine) -> None:
+async def test_a_committed_turn_is_answered_without_waiting_for_audio(engine: ServedEngine) -> None:
     speech = clip("tonight")
     pcm = speech.pcm[: 2 * 16_000]  # cut close behind the last word: much is pending
     stt = nemo.STT(chunk_ms=CHUNK_MS, engine=engine, endpointing=Endpointing(blank_ms=None))
@@ -70,7 +71,7 @@ async def test_a_committed_turn_is_answered_without_waiting_for_audio(engine: En
         seconds = time.perf_counter() - started
         assert text == speech.text
         pending = len(pcm) - complete * CHUNK
-        flush = engine._core.models[None].flush_samples
+        flush = engine.behind._core.models[None].flush_samples
         assert engine.encoder_calls - calls <= -(-(pending + flush) // CHUNK)
         assert seconds < 0.5
     await stt.aclose()
