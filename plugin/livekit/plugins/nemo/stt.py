@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import threading
 import time
 import weakref
@@ -85,7 +86,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         )
         self.speaker_id = speaker_id if is_given(speaker_id) else None
         self._owned_engine = None if isinstance(engine, str) else engine
-        self._where: EngineConfig | Shared = EngineConfig() if engine == "local" else Shared()
+        self._where: EngineConfig | Shared = EngineConfig() if engine == "local" else _shared()
         self._shared_engine: AnyEngine | None = None
         self._release: weakref.finalize[..., STT] | None = None
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = weakref.WeakKeyDictionary()
@@ -237,6 +238,11 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             LanguageCode(stream.started.language), " ".join(texts), words, start, end, Clock(), self.speaker_id
         )
         return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, shortuuid("nemo_"), [data])
+
+
+def _shared() -> Shared:
+    """Where the engine is a service, NEMOSTREAM_SPAWN=0 keeps jobs from starting another while it restarts."""
+    return Shared(spawn=os.environ.get("NEMOSTREAM_SPAWN", "1") != "0")
 
 
 def _load(engine: AnyEngine, model: str | None) -> None:

@@ -1,0 +1,32 @@
+"""Which engine an STT uses."""
+
+from __future__ import annotations
+
+import pytest
+
+from livekit.plugins import nemo
+from nemostream.engine import Engine
+from nemostream.remote import RemoteEngine, Shared
+
+
+@pytest.mark.parametrize(("spawn", "wanted"), [(None, True), ("1", True), ("0", False)])
+async def test_the_machines_engine_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, spawn: str | None, wanted: bool
+) -> None:
+    """NEMOSTREAM_SPAWN=0: where it is a service, agents wait for it."""
+    monkeypatch.delenv("NEMOSTREAM_SPAWN", raising=False)
+    if spawn is not None:
+        monkeypatch.setenv("NEMOSTREAM_SPAWN", spawn)
+    async with nemo.STT() as stt:
+        engine = stt._engine()
+        assert isinstance(engine, RemoteEngine) and engine.config == Shared(spawn=wanted)
+
+
+async def test_local_is_an_engine_in_this_process() -> None:
+    async with nemo.STT(engine="local") as stt:
+        assert isinstance(stt._engine(), Engine)
+
+
+def test_another_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="'shared', 'local'"):
+        nemo.STT(engine="remote")  # type: ignore[arg-type]
