@@ -21,6 +21,7 @@ from tests.engine.driver import load
 from tests.proof.kills import holders
 from tests.remote.raw import Raw
 from tests.serving import new_place
+from tests.words import changes
 
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py"]
 MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
@@ -47,7 +48,8 @@ def run() -> dict[str, object]:
     alive: dict[int, list[int]] = {}  # stream: which utterance, blocks sent
     spoken: dict[int, int] = {}
     texts: dict[int, list[str]] = {}
-    opened = finished = reported = 0
+    paused: dict[int, int] = {}
+    opened = finished = reported = cut = 0
     faults: dict[str, int] = {}
     mine: list[tuple[int, int, int]] = []
     engines: list[tuple[int, int, int]] = []
@@ -76,30 +78,38 @@ def run() -> dict[str, object]:
             assert not isinstance(event, (Failed, Refused)), event
             if isinstance(event, Final) and event.text:
                 texts[event.stream].append(event.text)
+                if event.reason == "idle":
+                    paused[event.stream] = paused.get(event.stream, 0) + 1
                 reported += not event.whole
             elif isinstance(event, Ended):
-                wanted = expected[spoken.pop(event.stream)]
-                got = " ".join(texts.pop(event.stream))
-                assert got == wanted, (got, wanted)
+                wanted = expected[spoken.pop(event.stream)].split()
+                got = " ".join(texts.pop(event.stream)).split()
+                pauses = paused.pop(event.stream, 0)
+                # This process itself may be kept from the CPU: a source that pauses in a word is heard to do so.
+                lost, added = changes(wanted, got)
+                assert lost <= pauses and added <= 2 * pauses, (got, wanted, pauses)
+                cut += bool(pauses)
                 finished += 1
         if running and time.monotonic() >= next_fault:
             engines += [counts(pid) for pid in holders(str(place.socket))]
             mine.append(counts(os.getpid()))
             name = FAULTS[len(mine) % len(FAULTS)]
-            fault(name, place)
+            threading.Thread(target=fault, args=(name, place), daemon=True).start()
             faults[name] = faults.get(name, 0) + 1
             next_fault += FAULT_EVERY
     engine.close()
     early, late = mine[len(mine) // 5], mine[-1]
     assert late[0] - early[0] < 30_000, f"this process grew by {late[0] - early[0]} kB"
-    assert late[1:] == early[1:], (early, late)
+    # A fault may be under way, on a thread and a connection of its own.
+    assert all(abs(a - b) <= 2 for a, b in zip(late[1:], early[1:], strict=True)), (early, late)
     assert max(e[1] for e in engines) <= min(e[1] for e in engines) + 4, "file handles of the engine"
     assert max(e[2] for e in engines) <= min(e[2] for e in engines) + 4, "threads of the engine"
     return {
         "minutes": MINUTES,
         "streams": finished,
         "faults": faults,
-        "streams_whose_text_differs": 0,
+        "streams_this_process_paused_in": cut,
+        "other_streams_whose_text_differs": 0,
         "finals_that_report_a_possible_loss": reported,
         "client_kb_handles_threads_early_late": [early, late],
         "engine_kb_handles_threads_min_max": [[f(e[i] for e in engines) for i in range(3)] for f in (min, max)],
