@@ -15,14 +15,14 @@ from livekit.plugins import nemo
 
 from .room_captions import RoomCaptions
 
-# One process waits with its model loaded, so that a room has captions at once.
-server = AgentServer(num_idle_processes=1)
+# One process waits, with the machine's engine loaded, so that a room has captions at once.
+server = AgentServer(num_idle_processes=1, load_fnc=nemo.load)
 if threshold := os.environ.get("NEMOSTREAM_LOAD_THRESHOLD"):
     server.update_options(load_threshold=float(threshold))
 
 
 def load(process: JobProcess) -> None:
-    """In each job process before its job: the model loads while nobody waits."""
+    """In each job process before its job: the engine loads the model while nobody waits."""
     model = os.environ.get("NEMOSTREAM_MODEL")
     stt = process.userdata["stt"] = nemo.STT(model=model) if model else nemo.STT()
     stt.prewarm()

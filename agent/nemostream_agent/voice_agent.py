@@ -10,7 +10,7 @@ from livekit.agents.voice.room_io import AudioInputOptions, RoomOptions
 
 from livekit.plugins import nemo
 
-server = AgentServer()
+server = AgentServer(load_fnc=nemo.load)
 
 
 @server.rtc_session()
