@@ -6,6 +6,7 @@ import pytest
 
 from livekit.plugins import nemo
 from nemostream.engine import Engine
+from nemostream.models.bundle import Bundle
 from nemostream.remote import RemoteEngine, Shared
 
 
@@ -30,3 +31,10 @@ async def test_local_is_an_engine_in_this_process() -> None:
 def test_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match="'shared', 'local'"):
         nemo.STT(engine="remote")  # type: ignore[arg-type]
+
+
+def test_a_path_means_the_same_to_the_engines_process(toy_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has another working directory; a name stays a name."""
+    monkeypatch.chdir(toy_bundle.path.parent)
+    assert nemo.STT(model=toy_bundle.path.name).model == str(toy_bundle.path)
+    assert nemo.STT(model="en-starter").model == "en-starter"

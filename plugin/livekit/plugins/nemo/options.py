@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from livekit.agents import LanguageCode
 
+from nemostream.models import catalog
 from nemostream.protocol import Endpointing
 
 FRAME_MS = 80
@@ -28,6 +30,9 @@ class STTOptions:
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.strip():
             raise ValueError("model must be a name or a path, not an empty string")
+        if self.model is not None and self.model not in catalog.names() and Path(self.model).expanduser().exists():
+            # The engine's process has a working directory of its own.
+            object.__setattr__(self, "model", str(Path(self.model).expanduser().absolute()))
         if self.chunk_ms is not None and (self.chunk_ms <= 0 or self.chunk_ms % FRAME_MS):
             raise ValueError(f"chunk_ms must be a multiple of {FRAME_MS} ms, not {self.chunk_ms}")
         if self.language is not None and not self.language:
