@@ -190,3 +190,16 @@ def test_batches_grow_until_they_keep_up(fixed: float, per_row: float, streams: 
         else:
             now = min(t for t in [plan, *due, now + 0.05] if t is not None and t > now)
     assert worst < 2 * chunk
+
+
+def test_a_step_that_was_stopped_says_nothing_of_steps() -> None:
+    """SIGSTOP, or a machine that slept: three seconds once; a machine that is slower from now on does count."""
+    cost = StepCost()
+    for n in range(40):
+        cost.observe(8, 0.010, n * 0.16)
+    cost.observe(8, 3.0, 10.0)
+    predicted = cost.predict(8, 1, 10.0)
+    assert predicted is not None and predicted < 0.013
+    for n in range(60):
+        cost.observe(8, 0.100, 10.0 + n * 0.16)
+    assert (cost.predict(8, 1, 20.0) or 0.0) > 0.08

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -133,6 +134,8 @@ def serve(
         if not spawned:
             raise
         # Two clients started one each: the other is as good.
+    # A model may still be loading on a thread, which the interpreter's end would crash.
+    os._exit(0)
 
 
 @app.command()

@@ -10,6 +10,8 @@ SPREAD = 0.25
 """Variance of the batch size below which the two parts cannot be told apart."""
 EVIDENCE = 12.0
 """Weight from which steps are evidence (19 of them): the first ones after a start are slow."""
+OUTLIER = 4.0
+"""A step counts as at most so many times what it should have taken."""
 FRESH_SECONDS = 10.0
 """Steps this long ago say nothing of now: the machine may have been busy with something else."""
 
@@ -47,6 +49,10 @@ class StepCost:
     def observe(self, rows: int, seconds: float, now: float = 0.0) -> None:
         """A step of that many rows took so long."""
         self.at = now
+        if self.weight >= EVIDENCE:
+            # A process that was stopped, or a machine that slept, says nothing of steps. A machine that is slower now
+            # shows it step by step.
+            seconds = min(seconds, OUTLIER * self.seconds * max(1.0, rows / self.rows))
         self.weight = FORGET * self.weight + 1
         gain = 1 / self.weight
         step = rows - self.rows
