@@ -78,7 +78,7 @@ def heard(rig: Rig, stream: int) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("chunk_ms", [80, 160, 560, 1120])
-@settings(max_examples=examples(6), deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(
     seed=st.integers(0, 10_000), losses=st.integers(1, 6), vad=st.booleans(), decoder=st.sampled_from(["rnnt", "ctc"])
 )
