@@ -58,6 +58,7 @@ class FeedState:
     mel_tail: tuple[Floats, float]
     heard: int
     finalised: int
+    endpointing: Endpointing
     blank_ms: int | None
     unjudged: list[Part]
     inbox: list[Part]
@@ -107,6 +108,7 @@ class Feed:
 
     Attributes:
         ear: voice activity of this stream; None while it is off.
+        endpointing: what was asked for last; it may not have been reached.
         blank_ms: run of blanks that ends a segment in the chunk that is next; None: none does.
         heard: samples that have become mel frames, or wait for the rest of one.
         finalised: what was `heard` when the last request was answered.
@@ -118,6 +120,7 @@ class Feed:
     ) -> None:
         """`jump(samples)` is told of a gap when all before it has been finalised."""
         self.ear: Ear | None = None
+        self.endpointing = endpointing
         self.blank_ms = endpointing.blank_ms
         self.heard = 0
         self.finalised = 0
@@ -148,6 +151,7 @@ class Feed:
 
     def change(self, endpointing: Endpointing) -> None:
         """Put another endpointing behind all audio so far."""
+        self.endpointing = endpointing
         self._unjudged.append(endpointing)
         self._pass()
 
@@ -219,6 +223,7 @@ class Feed:
             mel_tail=self._mel.tail,
             heard=self.heard,
             finalised=self.finalised,
+            endpointing=self.endpointing,
             blank_ms=self.blank_ms,
             unjudged=[_part(item) for item in self._unjudged],
             inbox=[_part(item) for item in self._inbox],
@@ -228,7 +233,7 @@ class Feed:
 
     def load(self, saved: FeedState) -> None:
         """Go on where `saved` was exported."""
-        self.heard, self.finalised = saved.heard, saved.finalised
+        self.heard, self.finalised, self.endpointing = saved.heard, saved.finalised, saved.endpointing
         self.open_request, self.blank_ms = saved.open_request, saved.blank_ms
         self.ear = None if saved.ear is None else Ear.load(saved.ear)
         self._frames = saved.frames

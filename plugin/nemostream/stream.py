@@ -279,7 +279,9 @@ class Stream:
         self._segment.tokens, self._segment.given_until = list(saved.tokens), saved.given_until
         self._timeline.shifts, self._timeline.before = list(saved.shifts), saved.before
         self._reconciler = Reconciler.load(self._model.vocabulary, saved.reconciler)
-        self.set_endpointing(self.opened.endpointing)
+        if self.opened.endpointing != self.feed.endpointing:
+            # Only then: the detector does not hear the rest of a window in front of a change.
+            self.set_endpointing(self.opened.endpointing)
 
     # --- inside ---
 

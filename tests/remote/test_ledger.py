@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemostream import seat
+from nemostream import seat, snapshot
 from nemostream.errors import EngineLost, SnapshotError
 from nemostream.ledger import LIMIT
 from nemostream.model import Model
@@ -252,3 +252,18 @@ def test_numbers_on_the_wire_are_never_used_twice() -> None:
         assert closed.stream == opened.stream
         board.leave(1)
     assert len(set(wires)) == 3 and len(board) == 0
+
+
+def test_a_resume_changes_nothing_that_waits(toy: Model) -> None:
+    """The rest of a detector's window waits on; a change of endpointing behind it would let it pass unheard."""
+    rig, other = Rig(toy), Rig(toy)
+    opened = Open(1, chunk_ms=160, endpointing=Endpointing(blank_ms=None, vad_ms=200))
+    rig.core.handle("client", opened)
+    rig.core.handle("client", Push(1, utterance(3)[:20_300], 0))
+    rig.run(read=False)
+    before = rig.core.snapshot(("client", 1))
+    other.core.handle("client", dataclasses.replace(opened, resume=snapshot.encode(before)))
+    after = other.core.snapshot(("client", 1))
+    waiting = [[len(p.samples) for p in s.feed.unjudged if p.samples is not None] for s in (before, after)]
+    assert waiting[0] == waiting[1] == [20_300 % 512]
+    assert before.feed.heard == after.feed.heard and not [p for p in after.feed.unjudged if p.change]
