@@ -44,9 +44,11 @@ async def test_ctrl_c_stops_everything_that_it_started(own_engine: dict[str, str
             pass
 
     await asyncio.wait_for(first_caption(), 2 * TIMEOUT)
+    demo.send_signal(signal.SIGSTOP)  # else it may come to its end while its processes are counted
     family = psutil.Process(demo.pid).children(recursive=True)
     assert {"livekit-server"} <= {process.name() for process in family}
     demo.send_signal(signal.SIGINT)
+    demo.send_signal(signal.SIGCONT)
     await asyncio.wait_for(demo.communicate(), TIMEOUT)
     assert demo.returncode == 130
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=10)

@@ -57,10 +57,10 @@ def begins(captions: list[Caption]) -> list[float]:
 
 
 def check_once(sentence: Sentence, finals: list[Caption]) -> None:
-    """Something of the sentence is there, and no word of it twice (each of its words is another)."""
+    """Something was heard, and no word of the sentence twice (each of its words is another)."""
     said = sentence.speech.text.split()
     words = Counter(word for word in text_of(finals).split() if word in said)
-    assert set(words.values()) == {1}, text_of(finals)
+    assert text_of(finals) and set(words.values()) <= {1}, text_of(finals)
     assert len({caption.segment for caption in finals}) == len(finals)
 
 
