@@ -155,7 +155,7 @@ async def test_twelve_speak_at_once(server: LiveKitServer, room_name: str, engin
         said = {speaker.identity: speech.text for speaker, speech in zip(speakers, clips, strict=True)}
 
         def captioned(captions: list[Caption]) -> bool:
-            """All have finals of their own, and half of them what they said: two cores encode, serve and hear twelve."""
+            """All have finals, and half of them what they said: two cores encode, serve and hear all twelve."""
             heard = {identity: text_of(finals_of(captions, identity)) for identity in said}
             return all(heard.values()) and sum(alike(heard[i], text) for i, text in said.items()) >= 6
 
