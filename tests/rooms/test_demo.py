@@ -31,8 +31,7 @@ async def test_it_shows_interim_and_final_captions_and_exits_0(own_engine: dict[
     text = out.decode()
     assert demo.returncode == 0, errors.decode()
     assert "| interim |" in text and "| final " in text
-    said = "what time do you open on monday".split()
-    assert len(set(said) & set(text.split("heard:")[1].split())) >= 2, text
+    assert "do you open" in text.split("heard:")[1]
 
 
 async def test_ctrl_c_stops_everything_that_it_started(own_engine: dict[str, str]) -> None:
