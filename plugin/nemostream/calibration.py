@@ -13,7 +13,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,13 +78,6 @@ def calibrate(
         costs[chunk_frames] = measure(loaded, chunk_frames)
     _keep(_file(loaded, threads), costs)
     return [_capacity(t * loaded.frame_ms, line) for t, line in sorted(costs.items())]
-
-
-def table(rows: Sequence[Capacity]) -> str:
-    """The rows as text, one line each, under a line of names."""
-    lines = ["chunk_ms  ms per step  ms per row  live streams"]
-    lines += [f"{r.chunk_ms:>8}  {r.fixed_ms:>11.2f}  {r.per_row_ms:>10.3f}  {r.streams:>12}" for r in rows]
-    return "\n".join(lines)
 
 
 def cached(model: Model, threads: int | None) -> dict[int, Line]:

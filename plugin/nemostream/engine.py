@@ -24,11 +24,11 @@ from typing import Literal
 from nemostream import calibration
 from nemostream.core import Core
 from nemostream.errors import NemostreamError, Overrun, StreamClosed, UnknownModel
+from nemostream.lobby import Lobby
 from nemostream.memory import model_bytes
 from nemostream.model import Model
 from nemostream.models import catalog
-from nemostream.protocol import Event, Message, Open, Push
-from nemostream.seat import MAX_BACKLOG
+from nemostream.protocol import Event, Message, Open
 
 logger = logging.getLogger("nemostream")
 
@@ -89,9 +89,7 @@ class Engine:
         self._closed = False
         self._locks: dict[str | None, threading.Lock] = {}
         self._memory = threading.Lock() if self.config.model_memory_mb is not None else nullcontext()
-        self._waiting: dict[str | None, list[tuple[int, Message]]] = {}
-        self._loads_for: dict[tuple[int, int], str | None] = {}
-        self._room: dict[tuple[int, int], int] = {}
+        self._lobby = Lobby()
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
 
@@ -139,7 +137,7 @@ class Engine:
         size = model_bytes(path, self.config.precision)
         if self.config.model_memory_mb is not None:
             limit = self.config.model_memory_mb << 20
-            self._on_thread(lambda: self._core.make_room(size, limit, awaited=set(self._waiting)))
+            self._on_thread(lambda: self._core.make_room(size, limit, awaited=set(self._lobby.models)))
         loaded = Model.load(path, self.config.precision, self.config.threads, self.config.encoder)
         self._core.add_model(model, loaded, size, calibration.cached(loaded, self.config.threads))
 
@@ -242,7 +240,7 @@ class Engine:
         closed = StreamClosed("the engine was closed")
         self._core.fail_all(closed)
         unanswered = [item for item in self._mail if isinstance(item, tuple)]
-        for number, message in [*unanswered, *(w for waiting in self._waiting.values() for w in waiting)]:
+        for number, message in [*unanswered, *self._lobby.letters]:
             if isinstance(message, Open):
                 self._core.refuse(number, message.stream, closed)
         self._mail.clear()
@@ -254,38 +252,19 @@ class Engine:
             return
         number, message = item
         if message is None:
-            self._forget(number)
-        elif (number, message.stream) in self._loads_for:
-            self._wait((number, message.stream), message)
+            self._core.drop(number)
+            self._lobby.forget(number)
+            self._deliver.pop(number, None)
+        elif (number, message.stream) in self._lobby:
+            try:
+                self._lobby.put(number, message)
+            except Overrun as error:
+                self._core.refuse(number, message.stream, error)
         elif isinstance(message, Open) and message.model not in self._core.models:
-            self._load_for(number, message)
+            if self._lobby.enter(number, message):
+                threading.Thread(target=self._load_off_thread, args=(message.model,), daemon=True).start()
         else:
             self._core.handle(number, message)
-
-    def _forget(self, number: int) -> None:
-        self._core.drop(number)
-        self._deliver.pop(number, None)
-        self._loads_for = {k: m for k, m in self._loads_for.items() if k[0] != number}
-
-    def _wait(self, key: tuple[int, int], message: Message) -> None:
-        """Its model is still loading: what is sent to it waits, in order, and no more than may wait for a step."""
-        waiting = self._waiting[self._loads_for[key]]
-        waiting.append((key[0], message))
-        if isinstance(message, Push):
-            self._room[key] -= len(message.samples)
-            if self._room[key] < 0:
-                waiting[:] = [(n, m) for n, m in waiting if (n, m.stream) != key]
-                del self._loads_for[key], self._room[key]
-                self._core.refuse(*key, Overrun("more audio waits than may while the model loads; open it again later"))
-
-    def _load_for(self, number: int, opened: Open) -> None:
-        self._loads_for[number, opened.stream] = opened.model
-        self._room[number, opened.stream] = MAX_BACKLOG[opened.priority]
-        if opened.model in self._waiting:
-            self._waiting[opened.model].append((number, opened))
-            return
-        self._waiting[opened.model] = [(number, opened)]
-        threading.Thread(target=self._load_off_thread, args=(opened.model,), daemon=True).start()
 
     def _load_off_thread(self, model: str | None) -> None:
         failure: NemostreamError | None = None
@@ -298,10 +277,7 @@ class Engine:
             failure = NemostreamError(f"loading {model or 'the default model'} failed: {error}")
 
         def loaded() -> None:
-            waiting = self._waiting.pop(model)
-            self._loads_for = {k: m for k, m in self._loads_for.items() if m != model}
-            self._room = {k: samples for k, samples in self._room.items() if k in self._loads_for}
-            for number, message in waiting:
+            for number, message in self._lobby.leave(model):
                 if number not in self._deliver:
                     continue
                 if failure is not None and isinstance(message, Open) and message.model == model:

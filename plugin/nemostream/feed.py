@@ -14,33 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from nemostream.encoders import Floats
+from nemostream.inbox import Item, Part, Request, SampleQueue, from_part, length, put, to_part
 from nemostream.mel import MelFilters, MelStream
-from nemostream.protocol import SAMPLE_RATE, Endpointing, FinalReason, Samples
+from nemostream.protocol import SAMPLE_RATE, Endpointing, Samples
 from nemostream.vad import WINDOW, Ear, EarState
 
 FRONT_FRAMES = 7
 """Mel frames before the stream in its first chunk: chunk k takes frames [8Tk - 7, 8Tk + 8T - 8]."""
 GAP_FINALISES = SAMPLE_RATE * 400 // 1000
 """A gap this long (400 ms) finalises what is pending; a shorter one is filled with silence."""
-
-
-@dataclass(slots=True)
-class Request:
-    """Something that ends the segment: a flush with an id, or a reason of the engine's own."""
-
-    reason: FinalReason
-    flush_id: int | None = None
-    gap: int = 0
-    """Samples by which the clock jumps once the request is answered."""
-
-
-@dataclass(slots=True)
-class Part:
-    """A part of a queue as plain data: one of these."""
-
-    samples: Samples | None = None
-    request: Request | None = None
-    change: Endpointing | None = None
 
 
 @dataclass(slots=True)
@@ -64,42 +46,6 @@ class FeedState:
     inbox: list[Part]
     open_request: Request | None
     ear: EarState | None
-
-
-class SampleQueue:
-    """Samples in the order they came, taken in pieces of any size without copying what stays."""
-
-    def __init__(self) -> None:
-        self._parts: deque[Samples] = deque()
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def put(self, samples: Samples) -> None:
-        if len(samples):
-            self._parts.append(samples)
-            self._length += len(samples)
-
-    def peek(self) -> Samples:
-        """All of them; they stay."""
-        return np.concatenate([np.zeros(0, np.float32), *self._parts])
-
-    def take(self, count: int) -> Samples:
-        """The first `count` samples, or all there are."""
-        taken: list[Samples] = []
-        missing = min(count, self._length)
-        self._length -= missing
-        while missing:
-            part = self._parts.popleft()
-            if len(part) > missing:
-                self._parts.appendleft(part[missing:])
-                part = part[:missing]
-            taken.append(part)
-            missing -= len(part)
-        if len(taken) == 1:
-            return taken[0]
-        return np.concatenate(taken) if taken else np.zeros(0, np.float32)
 
 
 class Feed:
@@ -130,8 +76,8 @@ class Feed:
         self._filters = filters
         self._mel = MelStream(filters)
         self._frames: Floats = np.zeros((FRONT_FRAMES, filters.n_mels), np.float32)
-        self._unjudged: deque[_Item] = deque()
-        self._inbox: deque[_Item] = deque()
+        self._unjudged: deque[Item] = deque()
+        self._inbox: deque[Item] = deque()
         self._requests = 0
         self._waiting = 0
         self._listen_as(endpointing)
@@ -140,7 +86,7 @@ class Feed:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
         the audio was cut."""
         self._waiting += len(samples)
-        _put(self._unjudged, samples)
+        put(self._unjudged, samples)
         self._pass()
 
     def request(self, request: Request) -> None:
@@ -158,7 +104,7 @@ class Feed:
     @property
     def window_ready(self) -> bool:
         """The detector has something to hear."""
-        return self.ear is not None and bool(self._unjudged) and _length(self._unjudged[0]) >= WINDOW
+        return self.ear is not None and bool(self._unjudged) and length(self._unjudged[0]) >= WINDOW
 
     def take_window(self) -> Samples:
         """The next WINDOW samples for the detector; give them to `judged`."""
@@ -168,7 +114,7 @@ class Feed:
 
     def judged(self, window: Samples, endpoint: bool) -> None:
         """The detector has heard a window, and the end of speech in it or not."""
-        _put(self._inbox, window)
+        put(self._inbox, window)
         if endpoint:
             self._requests += 1
             self._inbox.append(Request("endpoint"))
@@ -225,8 +171,8 @@ class Feed:
             finalised=self.finalised,
             endpointing=self.endpointing,
             blank_ms=self.blank_ms,
-            unjudged=[_part(item) for item in self._unjudged],
-            inbox=[_part(item) for item in self._inbox],
+            unjudged=[to_part(item) for item in self._unjudged],
+            inbox=[to_part(item) for item in self._inbox],
             open_request=self.open_request,
             ear=None if self.ear is None else self.ear.export(),
         )
@@ -238,11 +184,11 @@ class Feed:
         self.ear = None if saved.ear is None else Ear.load(saved.ear)
         self._frames = saved.frames
         self._mel.load(saved.mel_tail)
-        self._unjudged = deque(map(_item, saved.unjudged))
-        self._inbox = deque(map(_item, saved.inbox))
+        self._unjudged = deque(map(from_part, saved.unjudged))
+        self._inbox = deque(map(from_part, saved.inbox))
         asked = [x for x in (*self._unjudged, *self._inbox, self.open_request) if isinstance(x, Request)]
         self._requests = len(asked)
-        self._waiting = sum(map(_length, self._unjudged)) + sum(map(_length, self._inbox))
+        self._waiting = sum(map(length, self._unjudged)) + sum(map(length, self._inbox))
         self._pass()
 
     def _pass(self) -> None:
@@ -252,7 +198,7 @@ class Feed:
             if isinstance(first, SampleQueue):
                 if self.ear is not None and (len(first) >= WINDOW or len(self._unjudged) == 1):
                     break
-                _put(self._inbox, first.take(len(first)))
+                put(self._inbox, first.take(len(first)))
             else:
                 if isinstance(first, Endpointing):
                     self._listen_as(first)
@@ -292,36 +238,3 @@ class Feed:
             self.heard += len(samples)
             self._waiting -= len(samples)
             self._frames = np.concatenate([self._frames, self._mel.push(samples)])
-
-
-_Item = SampleQueue | Request | Endpointing
-
-
-def _put(queue: deque[_Item], samples: Samples) -> None:
-    if not len(samples):
-        return
-    if not queue or not isinstance(queue[-1], SampleQueue):
-        queue.append(SampleQueue())
-    last = queue[-1]
-    assert isinstance(last, SampleQueue)
-    last.put(samples)
-
-
-def _length(item: _Item) -> int:
-    return len(item) if isinstance(item, SampleQueue) else 0
-
-
-def _part(item: _Item) -> Part:
-    if isinstance(item, SampleQueue):
-        return Part(samples=item.peek())
-    return Part(request=item) if isinstance(item, Request) else Part(change=item)
-
-
-def _item(part: Part) -> _Item:
-    if part.samples is not None:
-        queue = SampleQueue()
-        queue.put(part.samples)
-        return queue
-    item = part.request or part.change
-    assert item is not None
-    return item

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from nemostream import wire
+from nemostream import packing, wire
 from nemostream.engine import Connection, Engine
 from nemostream.errors import EngineFull, NemostreamError, WireError
 from nemostream.protocol import Event, Flush
@@ -81,7 +81,7 @@ class Guest:
 
     async def send(self, frame: wire.Messages, size: int) -> None:
         """Hand messages to the engine; come back when it has taken enough of them."""
-        messages = wire.read_messages(frame)
+        messages = packing.read_messages(frame)
         if self._connection is not None:
             self._connection.send(*messages, Flush(MARK, 0))
             self._waiting.append(size + MESSAGE_BYTES * (len(messages) + 1))
@@ -150,5 +150,5 @@ class Guest:
         for _ in range(len(events) - len(theirs)):
             self._waiting_bytes -= self._waiting.popleft()
             self._taken.set()
-        for frame in wire.event_frames(theirs):
+        for frame in packing.event_frames(theirs):
             self.write(frame)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from nemostream.feed import FeedState, Request
+from nemostream.feed import FeedState
+from nemostream.inbox import Request
 from nemostream.reconcile import ReconcilerState
 from nemostream.snapshot import Snapshot
 from nemostream.stream import StreamState
@@ -17,7 +18,7 @@ from nemostream.stream import StreamState
 def handed_over(saved: Snapshot, frame_samples: int) -> Snapshot:
     """The snapshot without pending text and without unanswered requests. The clock, encoder and predictor stay, audio
     that waits for the rest of its chunk too; what follows is a new stream's: numbers and counts begin anew."""
-    pending = saved.stream.tokens
+    pending = saved.stream.scribe.tokens
     reconciler = saved.stream.reconciler
     if pending:
         # The rest of a word whose beginning is dropped is dropped too.
@@ -25,11 +26,8 @@ def handed_over(saved: Snapshot, frame_samples: int) -> Snapshot:
         reconciler = ReconcilerState([], heard, pending[-1].frame, "again")
     stream: StreamState = dataclasses.replace(
         saved.stream,
-        tokens=[],
+        scribe=dataclasses.replace(saved.stream.scribe, segment=0, shown="", stable="", tokens=[]),
         reconciler=reconciler,
-        shown="",
-        stable="",
-        segment=0,
         sequence=0,
         audio=0,
         unreported=0,

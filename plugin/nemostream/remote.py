@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from nemostream import wire
+from nemostream import packing, wire
 from nemostream.errors import EngineLost, NemostreamError, StreamClosed
 from nemostream.link import Link
 from nemostream.protocol import Event, Message, Push
@@ -33,7 +33,7 @@ TICK = 0.01
 GIVE_UP = 30.0
 """Seconds without an engine after which streams fail; what was said meanwhile is kept (ledger.LIMIT)."""
 MAX_PUSH = 1 << 20
-"""Samples. A longer push is cut, so that a frame has a bound (wire.FRAME_BYTES)."""
+"""Samples. A longer push is cut, so that a frame has a bound (packing.FRAME_BYTES)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class RemoteEngine:
             link.write(call)
         while (frame := await link.read()) is not None:
             if isinstance(frame, wire.Events):
-                self._hand_out(self._board.take(wire.read_events(frame)))
+                self._hand_out(self._board.take(packing.read_events(frame)))
             elif isinstance(frame, wire.Reply) and frame.number in self._calls:
                 self._calls.pop(frame.number)[1].set_result(frame)
         self._linked = False
@@ -227,7 +227,7 @@ class RemoteEngine:
                 out += self._board.leave(owner)
                 continue
             try:
-                wire.check(message)
+                packing.check(message)
                 ready, answers = self._board.send(owner, message)
             except NemostreamError as error:
                 ready, answers = self._board.reject(owner, message.stream, error)
@@ -239,7 +239,7 @@ class RemoteEngine:
             self._send(out)
 
     def _send(self, messages: Sequence[Message]) -> None:
-        for frame in wire.message_frames(messages):
+        for frame in packing.message_frames(messages):
             self._link.write(frame)
 
     def _ask(self, call: wire.Call, answer: Future[wire.Reply]) -> None:

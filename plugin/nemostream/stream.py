@@ -15,29 +15,15 @@ import numpy as np
 
 from nemostream.encoders import Floats
 from nemostream.errors import AudioError, Overrun
-from nemostream.feed import GAP_FINALISES, Feed, FeedState, Request
+from nemostream.feed import GAP_FINALISES, Feed, FeedState
 from nemostream.greedy import Token
+from nemostream.inbox import Request
 from nemostream.model import Model
-from nemostream.protocol import (
-    SAMPLE_RATE,
-    Endpointing,
-    Event,
-    Final,
-    FinalReason,
-    Interim,
-    Open,
-    Preflight,
-    Samples,
-    Usage,
-)
+from nemostream.protocol import SAMPLE_RATE, Endpointing, Event, FinalReason, Open, Samples, Usage
 from nemostream.reconcile import Reconciler, ReconcilerState
-from nemostream.transcript import Segment, Timeline, text_of
+from nemostream.scribe import Scribe, ScribeState
 from nemostream.work import Work
 
-PREFLIGHT_FRAMES = 2
-"""Blank frames (160 ms) behind unchanged text after which it is called stable."""
-SEGMENT_SECONDS = 15
-"""A longer segment is closed at the next word; one of twice the length, in a script without spaces, anywhere."""
 MAX_REQUESTS = 1000
 """Flushes and other requests of a stream that may wait: each costs steps."""
 USAGE_SAMPLES = 5 * SAMPLE_RATE
@@ -48,26 +34,14 @@ E = TypeVar("E", bound=Event)
 
 @dataclass(slots=True)
 class StreamState:
-    """A Stream as plain data, its way in apart.
-
-    Attributes:
-        tokens: of the segment that is open.
-        given_until: transcript.Segment's.
-        shifts, before: of transcript.Timeline.
-    """
+    """A Stream as plain data, its way in apart."""
 
     chunks: int
     pushed: int
     audio: int
     unreported: int
     sequence: int
-    segment: int
-    shown: str
-    stable: str
-    tokens: list[Token]
-    given_until: int
-    shifts: list[tuple[int, int]]
-    before: int
+    scribe: ScribeState
     reconciler: ReconcilerState
 
 
@@ -93,18 +67,13 @@ class Stream:
         self._model = model
         self._trial: _Trial | None = None
         self._chunks = 0
-        self._timeline = Timeline(model.frame_samples, model.delay_samples)
-        self._segment = Segment(model.vocabulary, self._timeline)
+        self._scribe = Scribe(model, self.event, lambda: self.feed.heard)
         self._reconciler = Reconciler(model.vocabulary)
-        self._shown = ""
-        self._stable = ""
-        self._peeking = False
         self._peeked = 0
         self._pushed = 0
         self._audio = 0
         self._unreported = 0
         self._sequence = 0
-        self._number = 0
 
     # --- what the owner sends ---
 
@@ -226,8 +195,7 @@ class Stream:
             first += self._trial.done * self.chunk_frames
         placed = [t._replace(frame=first + t.frame) for t in tokens]
         if work.peek:
-            self._peeking = True
-            return self._show(self._reconciler.fork().sort(placed).new)
+            return self._scribe.look(self._reconciler.fork().sort(placed).new)
         if work.committed:
             return self._commit(placed)
         assert self._trial is not None
@@ -258,26 +226,16 @@ class Stream:
             audio=self._audio,
             unreported=self._unreported,
             sequence=self._sequence,
-            segment=self._number,
-            shown=self._shown,
-            stable=self._stable,
-            tokens=list(self._segment.tokens),
-            given_until=self._segment.given_until,
-            shifts=list(self._timeline.shifts),
-            before=self._timeline.before,
+            scribe=self._scribe.export(),
             reconciler=self._reconciler.export(),
         )
 
     def load(self, saved: StreamState, feed: FeedState) -> None:
         """Go on where `saved` was exported."""
         self.feed.load(feed)
-        self._chunks, self._number = saved.chunks, saved.segment
+        self._chunks, self._sequence = saved.chunks, saved.sequence
         self._pushed, self._audio, self._unreported = saved.pushed, saved.audio, saved.unreported
-        self._sequence, self._shown, self._stable = saved.sequence, saved.shown, saved.stable
-        # What a look into an unfinished chunk had shown may have to be taken back.
-        self._peeking = bool(saved.shown)
-        self._segment.tokens, self._segment.given_until = list(saved.tokens), saved.given_until
-        self._timeline.shifts, self._timeline.before = list(saved.shifts), saved.before
+        self._scribe.load(saved.scribe)
         self._reconciler = Reconciler.load(self._model.vocabulary, saved.reconciler)
         if self.opened.endpointing != self.feed.endpointing:
             # Only then: the detector does not hear the rest of a window in front of a change.
@@ -292,7 +250,7 @@ class Stream:
 
     def _jump(self, samples: int) -> None:
         """From the first encoder frame that begins behind what was heard, the clock is ahead by `samples` more."""
-        self._timeline.shift(-(-self.feed.heard // self._model.frame_samples), samples)
+        self._scribe.jump(-(-self.feed.heard // self._model.frame_samples), samples)
 
     def _begin_trial(self) -> _Trial:
         """ceil((pending + P) / chunk) steps: what is pending and P of silence behind it."""
@@ -305,40 +263,15 @@ class Stream:
         self._chunks += 1
         events: list[Event] = []
         for token in tokens:
-            events += self._close_if_quiet(token.frame)
+            events += self._scribe.quiet(token.frame, self.feed.blank_ms)
             for new in self._reconciler.sort([token]).new:
-                events += self._close_if_long(new)
-                self._segment.tokens.append(new)
+                events += self._scribe.add(new)
         end = self._chunks * self.chunk_frames
-        events += self._close_if_quiet(end)
-        if tokens or self._peeking:
-            self._peeking = False
-            events += self._show([])
-        current = self._segment.tokens
-        if current and end - current[-1].frame > PREFLIGHT_FRAMES and self._shown not in ("", self._stable):
-            self._stable = self._shown
-            words = self._segment.words()
-            events.append(self.event(Preflight, text=self._shown, words=words, segment=self._number))
+        events += self._scribe.quiet(end, self.feed.blank_ms)
+        events += self._scribe.committed(bool(tokens), end)
         # Last: what comes behind the chunk, another endpointing for instance, is not for this one.
         self.feed.take_chunk()
         return events
-
-    def _close_if_quiet(self, frame: int) -> list[Event]:
-        """End the segment if enough blank frames lie between its last token and `frame`."""
-        if not self._segment.tokens or self.feed.blank_ms is None:
-            return []
-        blanks = frame - self._segment.tokens[-1].frame - 1
-        wanted = max(1, -(-self.feed.blank_ms // self._model.frame_ms))
-        return self._close("endpoint") if blanks >= wanted else []
-
-    def _close_if_long(self, token: Token) -> list[Event]:
-        """End a long segment in front of a token that begins a word: all words before it are whole."""
-        tokens = self._segment.tokens
-        limit = SEGMENT_SECONDS * SAMPLE_RATE // self._model.frame_samples
-        if not tokens or token.frame - tokens[0].frame < limit:
-            return []
-        starts = self._model.vocabulary.starts_word(token, tokens[-1].frame)
-        return self._close("limit") if starts or token.frame - tokens[0].frame >= 2 * limit else []
 
     def _answer(self, trial: _Trial) -> list[Event]:
         """All uncommitted steps of the request have run: give what they found."""
@@ -347,45 +280,9 @@ class Stream:
         sorted_ = self._reconciler.fork().sort(trial.tokens)
         until = -(-(self.feed.heard + self._model.flush_samples) // self._model.frame_samples)
         self._reconciler = self._reconciler.after_flush(sorted_.given, trial.tokens, until)
-        events = self._close(request.reason, request.flush_id, sorted_.new)
+        events = self._scribe.close(request.reason, request.flush_id, sorted_.new)
         if request.gap:
             self._jump(request.gap)
         self._trial = None
-        self._peeking = False
         self.feed.answered()
         return events
-
-    def _close(self, reason: FinalReason, flush_id: int | None = None, more: Sequence[Token] = ()) -> list[Event]:
-        """The Final of the segment; none if it is empty, nobody asked, and nothing shown must be taken back."""
-        words = self._segment.words(more)
-        self._segment.close(words)
-        retracted = bool(self._shown) and not words
-        self._shown = self._stable = ""
-        if not words and flush_id is None and not retracted:
-            return []
-        here = self.feed.heard + self._timeline.total
-        start, end = (words[0].start_sample, words[-1].end_sample) if words else (here, here)
-        final = self.event(
-            Final,
-            text=text_of(words),
-            words=words,
-            start_sample=start,
-            end_sample=end,
-            reason=reason,
-            flush_id=flush_id,
-            segment=self._number,
-        )
-        if words or flush_id is not None:
-            # Not for a retraction: whether something was shown that is none after all depends on when steps ran, and
-            # the numbers must not (ledger.py).
-            self._number += 1
-        return [final]
-
-    def _show(self, more: Sequence[Token]) -> list[Event]:
-        """An Interim if the text of the segment changed."""
-        words = self._segment.words(more)
-        text = text_of(words)
-        if text == self._shown:
-            return []
-        self._shown = text
-        return [self.event(Interim, text=text, words=words, segment=self._number)]

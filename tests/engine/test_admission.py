@@ -379,7 +379,7 @@ def test_a_stream_that_is_kept_goes_on_without_the_segment_it_was_in(
     *_, saved, ended = driver.events[1]
     assert isinstance(saved, Checkpoint) and isinstance(ended, Ended)
     held = snapshot.decode(saved.snapshot)
-    assert not held.stream.tokens and not held.stream.shown
+    assert not held.stream.scribe.tokens and not held.stream.scribe.shown
     assert held.feed.open_request is None or held.feed.open_request.gap
     driver.push(5, samples[:7777])
     driver.open(2, resume=saved.snapshot)

@@ -49,7 +49,7 @@ def test_audio_that_waits_for_a_model_is_bounded(loading: tuple[Engine, threadin
     connection.send(Open(1), Open(2), *(Push(1, np.zeros(160_000, np.float32), i * 160_000) for i in range(100)))
     eventually(lambda: bool(seen))
     assert [(type(e), e.stream) for e in seen] == [(Refused, 1)]
-    assert [m.stream for waiting in engine._waiting.values() for _, m in waiting] == [2]
+    assert [m.stream for _, m in engine._lobby.letters] == [2]
     go_on.set()
     engine.close()
 

@@ -28,7 +28,6 @@ def test_every_chunk_size_is_measured_kept_and_found_again(
     rows = calibration.calibrate(str(toy_bundle.path), "fp32", 1, seen.append)
     assert [r.chunk_ms for r in rows] == toy.chunks_ms and seen == [f"{ms} ms" for ms in toy.chunks_ms]
     assert all(r.fixed_ms >= 0 and r.per_row_ms >= 0 and r.fixed_ms + r.per_row_ms > 0 for r in rows)
-    assert len(calibration.table(rows).splitlines()) == 1 + len(rows)
     found = calibration.cached(toy, 1)
     assert [(1e3 * found[t].fixed, 1e3 * found[t].per_row) for t in sorted(found)] == [
         (r.fixed_ms, r.per_row_ms) for r in rows

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nemostream.encoders import Floats, Indices
-from nemostream.encoders.state import RowState
+from nemostream.encoders.state import RowArrays
 from nemostream.models.bundle import Bundle
 from nemostream.models.heads import ConformerModel
 from nemostream.models.step import StreamingStep, input_names, output_names
@@ -22,7 +22,7 @@ class TorchRows:
 
     def __init__(self, model: ConformerModel, bundle: Bundle, chunk_frames: int, capacity: int, spare: int) -> None:
         self.chunk_frames, self.capacity = chunk_frames, capacity
-        self.state = RowState(bundle.info.encoder, bundle.info.mel, chunk_frames, capacity, spare)
+        self.state = RowArrays(bundle.info.encoder, bundle.info.mel, chunk_frames, capacity, spare)
         self.module = StreamingStep(model.encoder).eval()
         layers = bundle.info.encoder.n_layers
         self.names, self.news = input_names(layers)[3:], output_names(layers)

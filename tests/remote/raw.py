@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from nemostream import wire
+from nemostream import packing, wire
 from nemostream.protocol import Message
 from nemostream.rendezvous import Place
 
@@ -35,7 +35,7 @@ class Raw:
         self._socket.sendall(frame if isinstance(frame, bytes) else wire.pack(frame))
 
     def tell(self, *messages: Message) -> None:
-        for frame in wire.message_frames(messages):
+        for frame in packing.message_frames(messages):
             self.send(frame)
 
     def read(self, alive: bool = False) -> wire.FromEngine | None:

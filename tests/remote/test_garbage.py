@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from nemostream import idle, wire
+from nemostream import idle, packing, wire
 from nemostream.engine import Engine, EngineConfig
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
@@ -63,7 +63,7 @@ GARBAGE = {
     "too many pushes": wire.pack(wire.Messages([wire.PushBlock([1] * 5000, [0] * 5000, [0] * 5000, True, b"")] * 2)),
     "no such frame": framed(encode({"type": "Nonsense\nsecond line" * 100})),
     "no such message": other("Nonsense\nsecond line" * 100, {}),
-    "the other direction": wire.pack(wire.events([Checkpoint(1, 1, 1, 2**62, b"")])),
+    "the other direction": wire.pack(packing.events([Checkpoint(1, 1, 1, 2**62, b"")])),
     "an event among messages": other("Checkpoint", Checkpoint(1, 1, 1, 2**62, b"")),
     "a welcome": wire.pack(wire.Welcome(wire.VERSION, "", 1, False)),
     "hello again": wire.pack(wire.Hello(wire.VERSION, "", 1)),
@@ -166,6 +166,6 @@ def of(raw: Raw, kind: type) -> object:
     while True:
         frame = raw.until(wire.Events)
         assert isinstance(frame, wire.Events)
-        for event in wire.read_events(frame):
+        for event in packing.read_events(frame):
             if isinstance(event, kind):
                 return event

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from nemostream import link, wire
+from nemostream import link, packing, wire
 from nemostream.engine import Engine, EngineConfig
 from nemostream.errors import EngineLost, VersionMismatch
 from nemostream.link import Link
@@ -144,11 +144,11 @@ def test_an_engine_that_says_what_cannot_be_understood_loses_its_streams_typed(n
             return [WELCOME]
         if not isinstance(frame, wire.Messages):
             return []
-        stream = wire.read_messages(frame)[0].stream
-        started = wire.events([Started(stream, 1, 1, "toy", "en", 160, 0.0)])
+        stream = packing.read_messages(frame)[0].stream
+        started = packing.events([Started(stream, 1, 1, "toy", "en", 160, 0.0)])
         if nonsense == "no such event":
             return [started, wire.Events([wire.Other("Nonsense", msgspec.Raw(b"\x01"))])]
-        return [started, wire.events([Checkpoint(stream, 1, 2, 2**62, b"")])]
+        return [started, packing.events([Checkpoint(stream, 1, 2, 2**62, b"")])]
 
     fake = FakeEngine(answer)
     with client_of(fake.place) as (engine, events):

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from nemostream import guest, idle, link, server, wire
+from nemostream import guest, idle, link, packing, server, wire
 from nemostream.engine import Engine, EngineConfig
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
@@ -252,7 +252,7 @@ def test_half_a_frame_and_then_silence_ends_the_connection(
     with Raw(served.config.place) as raw:
         raw.tell(Open(1))
         raw.until(wire.Events)
-        raw.send(wire.pack(wire.messages([Mute(1)]))[:-2])
+        raw.send(wire.pack(packing.messages([Mute(1)]))[:-2])
         assert raw.farewell() is None
     assert [r.message for r in caplog.records if "has not finished a frame" in r.message]
     eventually(lambda: served.open_streams == 2)

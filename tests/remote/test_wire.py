@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemostream import wire
+from nemostream import packing, wire
 from nemostream.errors import WireError
 from nemostream.protocol import (
     Checkpoint,
@@ -71,17 +71,17 @@ def plain(message: Message) -> object:
 @given(st.lists(pushes | others, max_size=12))
 def test_messages_arrive_as_they_were_sent(sent: list[Message]) -> None:
     """In order, and every sample to the bit, whether it goes as int16 or as float32."""
-    frame = wire.to_engine(wire.pack(wire.messages(sent))[wire.LENGTH :])
+    frame = wire.to_engine(wire.pack(packing.messages(sent))[wire.LENGTH :])
     assert isinstance(frame, wire.Messages)
-    assert [plain(m) for m in wire.read_messages(frame)] == [plain(m) for m in sent]
+    assert [plain(m) for m in packing.read_messages(frame)] == [plain(m) for m in sent]
 
 
 @settings(max_examples=examples(60), deadline=None)
 @given(st.lists(events, max_size=12))
 def test_events_arrive_as_they_were_sent(sent: list[Final]) -> None:
-    frame = wire.from_engine(wire.pack(wire.events(sent))[wire.LENGTH :])
+    frame = wire.from_engine(wire.pack(packing.events(sent))[wire.LENGTH :])
     assert isinstance(frame, wire.Events)
-    assert wire.read_events(frame) == sent
+    assert packing.read_events(frame) == sent
 
 
 @settings(max_examples=examples(300), deadline=None)
@@ -89,14 +89,14 @@ def test_events_arrive_as_they_were_sent(sent: list[Final]) -> None:
 def test_garbage_is_a_typed_error(garbage: bytes, at: int, byte: int) -> None:
     """Random bytes, and a good frame with one byte changed."""
     good = bytearray(
-        wire.pack(wire.messages([Open(1), Push(1, np.ones(9, np.float32), 0), Flush(1, 2)]))[wire.LENGTH :]
+        wire.pack(packing.messages([Open(1), Push(1, np.ones(9, np.float32), 0), Flush(1, 2)]))[wire.LENGTH :]
     )
     good[at % len(good)] = byte
     for data in (garbage, bytes(good)):
         try:
             frame = wire.to_engine(data)
             if isinstance(frame, wire.Messages):
-                wire.read_messages(frame)
+                packing.read_messages(frame)
         except WireError as error:
             assert "\n" not in str(error)
 
@@ -112,16 +112,16 @@ def test_garbage_is_a_typed_error(garbage: bytes, at: int, byte: int) -> None:
 )
 def test_a_block_of_audio_that_contradicts_itself_is_refused(block: wire.PushBlock, says: str) -> None:
     with pytest.raises(WireError, match=says):
-        wire.read_messages(wire.Messages([block]))
+        packing.read_messages(wire.Messages([block]))
 
 
 def test_events_do_not_go_to_the_engine() -> None:
-    frame = wire.events([Ended(1, 1, 1)])
+    frame = packing.events([Ended(1, 1, 1)])
     with pytest.raises(WireError, match="direction"):
-        wire.read_messages(wire.Messages(frame.parts))
+        packing.read_messages(wire.Messages(frame.parts))
 
 
 def test_audio_that_was_int16_takes_two_bytes_a_sample() -> None:
     samples = np.arange(-500, 500, dtype=np.float32) / np.float32(32768)
-    assert len(wire.pack(wire.messages([Push(1, samples, 0)]))) < 2_100
-    assert len(wire.pack(wire.messages([Push(1, samples + np.float32(1e-6), 0)]))) > 4_000
+    assert len(wire.pack(packing.messages([Push(1, samples, 0)]))) < 2_100
+    assert len(wire.pack(packing.messages([Push(1, samples + np.float32(1e-6), 0)]))) > 4_000

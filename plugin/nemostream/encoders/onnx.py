@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nemostream.encoders import Arrays, Floats, Indices
-from nemostream.encoders.state import RowState, SavedRow
+from nemostream.encoders.state import RowArrays, SavedRow
 from nemostream.errors import BundleError, StepFailed, UnsupportedChunk
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class OnnxRows:
         info, encoder = backend.info, backend.info.encoder
         self.chunk_frames, self.capacity = chunk_frames, capacity
         self._session = backend.session
-        self._state = RowState(encoder, info.mel, chunk_frames, capacity, spare_frames)
+        self._state = RowArrays(encoder, info.mel, chunk_frames, capacity, spare_frames)
         state = self._state
         self._mel = np.empty((capacity, 8 * chunk_frames, info.mel.n_mels), np.float32)
         self._left = np.empty(capacity, np.int64)

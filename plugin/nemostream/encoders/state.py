@@ -27,7 +27,7 @@ class SavedRow:
     small: tuple[Floats, ...]
 
 
-class RowState:
+class RowArrays:
     """Rings and small states of `capacity` rows for chunks of `chunk_frames`.
 
     Attributes:

@@ -1,0 +1,163 @@
+"""Messages and events into frames and out of them.
+
+data = wire.pack(messages([Push(1, samples, 0), Flush(1, 7)]))
+read_messages(wire.to_engine(data[wire.LENGTH:]))
+for frame in message_frames(many): write(wire.pack(frame))
+
+One frame carries all messages of a process that came up in a tick, in order. Audio is the bulk of them: pushes that
+stand next to each other share one block of samples.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from nemostream import protocol
+from nemostream.errors import AudioError, WireError
+from nemostream.protocol import Event, Message, Push, Samples
+from nemostream.wire import MAX_MESSAGES, Events, Messages, Other, PushBlock, decode, encode, one_line
+
+FRAME_BYTES = 16 << 20
+"""Of audio and snapshots, where a frame is cut."""
+FULL_SCALE = np.float32(32768)
+
+_Item = TypeVar("_Item", Message, Event)
+
+_kinds = (
+    *(protocol.Open, protocol.Gap, protocol.Flush, protocol.Mute, protocol.Unmute, protocol.Update, protocol.Close),
+    *(protocol.Started, protocol.Interim, protocol.Preflight, protocol.Final, protocol.Usage, protocol.Checkpoint),
+    *(protocol.Ended, protocol.Failed, protocol.Refused),
+)
+_decoders = {kind.__name__: msgspec.msgpack.Decoder(kind) for kind in _kinds}
+
+
+def messages(items: Iterable[Message]) -> Messages:
+    """The frame of these messages, in order."""
+    parts: list[PushBlock | Other] = []
+    pushes: list[Push] = []
+    for item in items:
+        if isinstance(item, Push):
+            pushes.append(item)
+            continue
+        if pushes:
+            parts.append(_block(pushes))
+            pushes = []
+        parts.append(_other(item))
+    return Messages([*parts, _block(pushes)] if pushes else parts)
+
+
+def events(items: Iterable[Event]) -> Events:
+    """The frame of these events, in order."""
+    return Events([_other(e) for e in items])
+
+
+def check(message: Message) -> None:
+    """Raises AudioError or WireError if the message cannot be sent."""
+    if not isinstance(message, Push):
+        encode(message)
+    elif (
+        not isinstance(message.samples, np.ndarray) or message.samples.dtype != np.float32 or message.samples.ndim != 1
+    ):
+        raise AudioError("push takes a float32 array of mono samples, shape (n,)")
+
+
+def message_frames(items: Iterable[Message]) -> Iterator[Messages]:
+    """As many frames as these messages need."""
+    return (messages(part) for part in _cut(items))
+
+
+def event_frames(items: Iterable[Event]) -> Iterator[Events]:
+    """As many frames as these events need."""
+    return (events(part) for part in _cut(items))
+
+
+def read_messages(frame: Messages) -> list[Message]:
+    """What `messages` packed. Raises WireError."""
+    found: list[Message] = []
+    for part in frame.parts:
+        if isinstance(part, Other):
+            found.append(_body(part, Message))
+        else:
+            found += _pushes(part)
+        if len(found) > MAX_MESSAGES:
+            raise WireError(f"a frame of more than {MAX_MESSAGES} messages")
+    if any(m.stream < 0 for m in found):
+        raise WireError("the number of a stream is 0 or more")
+    return found
+
+
+def read_events(frame: Events) -> list[Event]:
+    """What `events` packed. Raises WireError."""
+    return [_body(part, Event) for part in frame.parts]
+
+
+def _cut(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    part: list[_Item] = []
+    size = 0
+    for item in items:
+        more = _bytes(item)
+        if part and (size + more > FRAME_BYTES or len(part) == MAX_MESSAGES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += more
+    if part:
+        yield part
+
+
+def _bytes(item: Message | Event) -> int:
+    if isinstance(item, Push):
+        return item.samples.nbytes
+    if isinstance(item, protocol.Open):
+        return len(item.resume or b"")
+    return len(item.snapshot) if isinstance(item, protocol.Checkpoint) else 0
+
+
+def _block(pushes: Sequence[Push]) -> PushBlock:
+    samples = np.concatenate([p.samples for p in pushes])
+    with np.errstate(invalid="ignore"):  # NaN goes on as float32, for the engine to refuse
+        pcm = np.clip(scaled := samples * FULL_SCALE, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    # Most audio was int16 once: then half the bytes say the same.
+    exact = bool((pcm == scaled).all())
+    return PushBlock(
+        [p.stream for p in pushes],
+        [p.at_sample for p in pushes],
+        [len(p.samples) for p in pushes],
+        exact,
+        (pcm if exact else samples).tobytes(),
+    )
+
+
+def _pushes(block: PushBlock) -> list[Message]:
+    if len(block.data) % (2 if block.pcm16 else 4):
+        raise WireError("a block of audio ends within a sample")
+    if block.pcm16:
+        samples: Samples = np.frombuffer(block.data, np.int16) / FULL_SCALE
+    else:
+        samples = np.frombuffer(block.data, np.float32)
+    if not len(block.streams) == len(block.at_samples) == len(block.lengths):
+        raise WireError("a block of audio does not say whose it is")
+    if min(block.lengths, default=0) < 0 or sum(block.lengths) != len(samples):
+        raise WireError("a block of audio is not as long as it says")
+    ends = itertools.accumulate(block.lengths)
+    rows = zip(block.streams, block.at_samples, block.lengths, ends, strict=True)
+    return [Push(stream, samples[end - length : end], at) for stream, at, length, end in rows]
+
+
+def _other(item: Any) -> Other:
+    return Other(type(item).__name__, msgspec.Raw(encode(item)))
+
+
+def _body(part: Other, kind: Any) -> Any:
+    decoder = _decoders.get(part.kind)
+    if decoder is None:
+        raise WireError(f"there is no message {one_line(part.kind)}")
+    found = decode(decoder, part.body)
+    if not isinstance(found, kind):
+        raise WireError(f"{part.kind} does not go in this direction")
+    return found
