@@ -14,11 +14,11 @@ done
 
 mkdir -p "$run/run"
 cd plugin
-# Waiting threads must not spin: beside other work that costs four times the core time.
-# shellcheck disable=SC2086
-OMP_WAIT_POLICY=PASSIVE setsid nohup nice -n 19 "$python" -m train --init train/start.nemo --data $data \
+# Waiting threads must not spin: beside other work that costs four times the core time. And the kernel shares the cores
+# between sessions first: the run is behind others only if its session is nice too.
+# shellcheck disable=SC2016,SC2086
+OMP_WAIT_POLICY=PASSIVE setsid sh -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' train \
+    "$python" -m train --init train/start.nemo --data $data \
     --held-out "$shared/corpus_en_heldout" "$shared/data/sentences_en_heldout.txt" "$shared/data/public_test_en" \
     --test "$shared/corpus_en_heldout" --out "$run/run" --minutes "${1:-100000}" >>"$run/log.txt" 2>&1 </dev/null &
-# The kernel shares the cores between sessions first: a nice session is one whose group is nice.
-echo 19 >"/proc/$!/autogroup" 2>/dev/null || true
 echo $!
