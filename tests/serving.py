@@ -8,8 +8,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+
+import psutil
 
 from nemostream.engine import Engine
 from nemostream.remote import RemoteEngine, Shared
@@ -17,9 +21,26 @@ from nemostream.rendezvous import Place
 from nemostream.server import Server
 
 
-def new_place() -> Place:
-    """A place of its own; pytest's tmp_path can be too long for a socket."""
-    return Place(Path(tempfile.mkdtemp(prefix="ns-")) / "engine.sock")
+@contextmanager
+def new_place() -> Iterator[Place]:
+    """A place of its own; pytest's tmp_path can be too long for a socket. What clients started there is ended with it,
+    and its folder is removed."""
+    with tempfile.TemporaryDirectory(prefix="ns-") as folder:
+        place = Place(Path(folder) / "engine.sock")
+        try:
+            yield place
+        finally:
+            engines = engines_at(place)
+            for engine in engines:
+                with suppress(psutil.NoSuchProcess):
+                    engine.kill()
+            psutil.wait_procs(engines, timeout=10)
+
+
+def engines_at(place: Place) -> list[psutil.Process]:
+    """Processes that serve there, or are about to."""
+    wanted = {"serve", str(place.socket)}
+    return [p for p in psutil.process_iter(["cmdline"]) if wanted <= set(p.info["cmdline"] or [])]
 
 
 class ServedEngine(RemoteEngine):
@@ -27,7 +48,8 @@ class ServedEngine(RemoteEngine):
 
     def __init__(self, behind: Engine) -> None:
         self.behind = behind
-        place = new_place()
+        self._place = ExitStack()
+        place = self._place.enter_context(new_place())
         super().__init__(Shared(place, spawn=False))
         ready = threading.Event()
         self._server_loop = asyncio.new_event_loop()
@@ -52,10 +74,11 @@ class ServedEngine(RemoteEngine):
         return self.behind.encoder_calls
 
     def close(self) -> None:
-        super().close()
-        self._server_loop.call_soon_threadsafe(self._server.stop)
-        self._server_thread.join(20)
-        self._server_loop.close()
+        with self._place:
+            super().close()
+            self._server_loop.call_soon_threadsafe(self._server.stop)
+            self._server_thread.join(20)
+            self._server_loop.close()
 
 
 class EngineProcess:
@@ -68,7 +91,8 @@ class EngineProcess:
 
     def __init__(self, *arguments: str, before: str = "") -> None:
         """`before`: Python that the process runs first."""
-        self.place = new_place()
+        self._place = ExitStack()
+        self.place = self._place.enter_context(new_place())
         code = f"{before}\nfrom nemostream.__main__ import main\nmain()"
         self._command = [sys.executable, "-c", code, "serve", "--socket", str(self.place.socket), *arguments]
         self._engines: list[RemoteEngine] = []
@@ -107,9 +131,10 @@ class EngineProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for engine in self._engines:
-            engine.close()
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.wait(20)
+        with self._place:
+            for engine in self._engines:
+                engine.close()
+            assert self.process is not None
+            if self.process.poll() is None:
+                self.process.terminate()
+            self.process.wait(20)

@@ -82,10 +82,11 @@ def test_command_runs(page: str, command: str, tmp_path: Path) -> None:
             subprocess.run(
                 ["nemostream", "convert", "model.nemo", "bundles/model"], cwd=cwd, env=environment(), check=True
             )
-    own = environment(new_place())
-    if "calibrate" in command:  # what is measured beside other tests is not to be kept
-        own["XDG_CACHE_HOME"] = str(tmp_path)
-    done = subprocess.run(["bash", "-c", command], cwd=cwd, env=own, capture_output=True, text=True)
+    with new_place() as place:
+        own = environment(place)
+        if "calibrate" in command:  # what is measured beside other tests is not to be kept
+            own["XDG_CACHE_HOME"] = str(tmp_path)
+        done = subprocess.run(["bash", "-c", command], cwd=cwd, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.strip() or command.startswith(("export", "nemostream transcribe --model"))
@@ -93,25 +94,26 @@ def test_command_runs(page: str, command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", sorted({m[1] for _, c in commands() if (m := AGENT.fullmatch(c))}))
 async def test_agent_registers_with_a_server(program: str, server: LiveKitServer) -> None:
-    async with AgentProcess(server, program, environment=environment(new_place())) as agent:
-        assert "registered worker" in agent.log
+    with new_place() as place:
+        async with AgentProcess(server, program, environment=environment(place)) as agent:
+            assert "registered worker" in agent.log
 
 
 @pytest.mark.parametrize(("page", "command"), services(), ids=[f"{p}: {c}" for p, c in services()])
 def test_service_serves_until_sigterm(page: str, command: str) -> None:
-    place = new_place()
-    process = subprocess.Popen(shlex.split(f"{Path(sys.executable).parent}/{command}"), env=environment(place))
-    try:
-        deadline = time.monotonic() + 30
-        while probe(place) is None:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-        assert not place.socket.exists()
-    finally:
-        process.kill()
-        process.wait()
+    with new_place() as place:
+        process = subprocess.Popen(shlex.split(f"{Path(sys.executable).parent}/{command}"), env=environment(place))
+        try:
+            deadline = time.monotonic() + 30
+            while probe(place) is None:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            assert not place.socket.exists()
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("unit", [b for _, b in blocks("ini")])
@@ -139,7 +141,8 @@ def test_composed_services_share_the_socket(composed: str) -> None:
     kind, *check = file["services"]["engine"]["healthcheck"]["test"]
     assert kind == "CMD"
     # There is no engine, and the check says so.
-    assert subprocess.run(check, env=environment(new_place())).returncode == 1
+    with new_place() as place:
+        assert subprocess.run(check, env=environment(place)).returncode == 1
 
 
 def options(command: str) -> set[str]:

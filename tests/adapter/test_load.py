@@ -22,8 +22,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> AgentServer:
 
 
 def test_without_an_engine_it_is_the_cpus(server: AgentServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEMOSTREAM_SOCKET", str(new_place().socket))
-    assert nemo.load(server) == 0.1
+    with new_place() as place:
+        monkeypatch.setenv("NEMOSTREAM_SOCKET", str(place.socket))
+        assert nemo.load(server) == 0.1
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def talk(model: Model, chunk_ms: int, place: str = "", chosen: Chooser | None = 
     for i in range(STREAMS):
         driver.open(i, decoder=("rnnt", "ctc")[i % 2])
     faults = Faults(next(iter(driver.core.groups.values())), place, chosen) if chosen else None
-    audio = [utterance(40 + i, 3) for i in range(STREAMS)]
+    audio = [utterance(40 + i, 2 if chunk_ms < 500 else 3) for i in range(STREAMS)]  # for steps enough
     block = 1600
     for tick, start in enumerate(range(0, max(map(len, audio)), block)):
         for i in range(STREAMS):

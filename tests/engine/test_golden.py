@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
+from nemostream.protocol import Samples
 from tests.engine.driver import Driver, load
 from tests.golden.make_golden import UTTERANCES
 from tests.speech import utterance
@@ -17,16 +19,25 @@ from tests.speech import utterance
 DATA = Path(__file__).parents[1] / "data"
 
 
+@pytest.fixture(scope="module")
+def models(toy_bundle: Bundle, random_bundle: Bundle) -> dict[str, Model]:
+    return {"toy": load(toy_bundle.path), "random": load(random_bundle.path)}
+
+
 @pytest.mark.parametrize("decoder", ["rnnt", "ctc"])
 @pytest.mark.parametrize(
     ("name", "lookahead"), [*(("toy", n) for n in (0, 1, 6, 13)), *(("random", n) for n in (0, 1, 3, 6, 13))]
 )
 def test_tokens_and_frames_equal_nemo_on_100_utterances(
-    name: str, lookahead: int, decoder: str, request: pytest.FixtureRequest
+    models: dict[str, Model], name: str, lookahead: int, decoder: str
 ) -> None:
-    bundle: Bundle = request.getfixturevalue(f"{name}_bundle")
     golden = np.load(DATA / f"golden_{name}.npz")
-    assert compare(load(bundle.path), golden, decoder, lookahead) > 300
+    assert compare(models[name], golden, decoder, lookahead) > 300
+
+
+@functools.cache
+def spoken(first_seed: int) -> list[Samples]:
+    return [utterance(first_seed + u)[1] for u in range(UTTERANCES)]
 
 
 def compare(model: Model, golden: Mapping[str, np.ndarray], decoder: str, lookahead: int, first_seed: int = 0) -> int:
@@ -36,7 +47,7 @@ def compare(model: Model, golden: Mapping[str, np.ndarray], decoder: str, lookah
     bounds = np.cumsum(golden[f"{key}.counts"])[:-1]
     ids, frames = np.split(golden[f"{key}.ids"], bounds), np.split(golden[f"{key}.frames"], bounds)
     driver = Driver(model, chunk_ms=80 * (lookahead + 1), decoder=decoder, max_streams=UTTERANCES)
-    audio = {u: utterance(first_seed + u)[1] for u in range(UTTERANCES)}
+    audio = dict(enumerate(spoken(first_seed)))
     block = 80 * 16 * (lookahead + 1)
     rng = np.random.default_rng(lookahead)
     waiting = list(audio)

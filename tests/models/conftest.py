@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from nemostream.encoders import Floats
 from nemostream.models.bundle import Bundle
@@ -47,6 +48,12 @@ class Golden:
         from nemostream.models.checkpoint import read_checkpoint
 
         return read_checkpoint(self.nemo).model()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Products this small are done before a second thread has begun, and on a busy machine each waits for the other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", params=["toy", "random"])

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import signal
 import statistics
 import time
 from collections.abc import Sequence
 
 import numpy as np
-import psutil
 from rapidfuzz.distance import Levenshtein
 
 from nemostream.model import Model
 from nemostream.models import catalog
 from nemostream.protocol import Close, Ended, Endpointing, Event, Failed, Final, Interim, Open, Push, Samples
 from nemostream.remote import RemoteEngine, Shared
+from nemostream.rendezvous import Place
 from tests.conftest import DATA, converted
 from tests.engine.conftest import utterance
 from tests.engine.driver import Driver, load
 from tests.proof.speech import sentences
-from tests.serving import new_place
+from tests.serving import engines_at, new_place
 from tests.words import changes
 
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py"]
@@ -34,10 +32,12 @@ def run() -> dict[str, object]:
     toy = converted(DATA / "toy.nemo").path
     rng = np.random.default_rng(3)
     toys = [np.concatenate([utterance(int(rng.integers(10_000)), 6) for _ in range(50)]) for _ in range(STREAMS)]
-    return {
-        "toy": disturbed(load(toy, "int8"), str(toy), toys),
-        "embedded": disturbed(load(catalog.resolve(None), "int8"), None, [sentences(i, 150.0) for i in range(STREAMS)]),
-    }
+    spoken = [sentences(i, 150.0) for i in range(STREAMS)]
+    with new_place() as first, new_place() as second:
+        return {
+            "toy": disturbed(first, load(toy, "int8"), str(toy), toys),
+            "embedded": disturbed(second, load(catalog.resolve(None), "int8"), None, spoken),
+        }
 
 
 def undisturbed(model: Model, speech: Sequence[Samples]) -> list[list[str]]:
@@ -56,10 +56,9 @@ def undisturbed(model: Model, speech: Sequence[Samples]) -> list[list[str]]:
     return [[f.text for f in driver.finals(i) if f.text] for i in range(len(speech))]
 
 
-def disturbed(model: Model, name: str | None, speech: Sequence[Samples]) -> dict[str, object]:
+def disturbed(place: Place, model: Model, name: str | None, speech: Sequence[Samples]) -> dict[str, object]:
     """The same streams in real time, their engine killed again and again and started again by this client."""
     expected = undisturbed(model, speech)
-    place = new_place()
     engine = RemoteEngine(Shared(place))
     heard: queue.Queue[tuple[float, Event]] = queue.Queue()
 
@@ -84,8 +83,8 @@ def disturbed(model: Model, name: str | None, speech: Sequence[Samples]) -> dict
         # Some time after there was text again: an engine that is killed before it gets on shows nothing.
         again = next((at for at in spoken_at if at > killed_at[-1]), time.monotonic())
         if len(killed_at) <= KILLS and time.monotonic() > again + wait:
-            for pid in holders(str(place.socket)):
-                os.kill(pid, signal.SIGKILL)
+            for process in engines_at(place):
+                process.kill()
                 killed_at.append(time.monotonic())
             wait = rng.uniform(0.0, 3.0)
             del spoken_at[:-1]
@@ -132,8 +131,3 @@ def disturbed(model: Model, name: str | None, speech: Sequence[Samples]) -> dict
             round(x, 2) for x in (min(pauses), statistics.median(pauses), max(pauses))
         ],
     }
-
-
-def holders(socket: str) -> list[int]:
-    """The engine's process at that place."""
-    return [p.pid for p in psutil.process_iter(["cmdline"]) if {"serve", socket} <= set(p.info["cmdline"] or [])]

@@ -9,7 +9,8 @@ import sys
 
 TESTS = [
     *("tests/engine/test_properties.py", "tests/engine/test_vad.py", "tests/engine/test_drift.py"),
-    *("tests/engine/test_admission.py", "tests/remote/test_ledger.py", "tests/remote/test_wire.py"),
+    *("tests/engine/test_admission.py", "tests/engine/test_parking.py", "tests/engine/test_kept_streams.py"),
+    *("tests/remote/test_ledger.py", "tests/remote/test_wire.py"),
     *("tests/test_reconcile.py", "tests/test_mel.py"),
 ]
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py", *TESTS]

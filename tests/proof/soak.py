@@ -18,9 +18,8 @@ from nemostream.rendezvous import Place
 from tests.conftest import DATA, converted
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import load
-from tests.proof.kills import holders
 from tests.remote.raw import Raw
-from tests.serving import new_place
+from tests.serving import engines_at, new_place
 from tests.words import changes
 
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py"]
@@ -30,11 +29,16 @@ POOL = 40
 
 
 def run() -> dict[str, object]:
+    with new_place() as place:
+        return disturbed(place)
+
+
+def disturbed(place: Place) -> dict[str, object]:
+    """Streams in real time, which join and leave, and their engine."""
     path = converted(DATA / "toy.nemo").path
     model = load(path, "int8")
     speech = [utterance(seed, 8) for seed in range(POOL)]
     expected = [offline(model, samples, chunk_ms=CHUNK_MS) for samples in speech]
-    place = new_place()
     engine = RemoteEngine(Shared(place))
     heard: queue.Queue[Event] = queue.Queue()
 
@@ -91,8 +95,8 @@ def run() -> dict[str, object]:
                 cut += bool(pauses)
                 finished += 1
         if running and time.monotonic() >= next_fault:
-            engines += [counts(pid) for pid in holders(str(place.socket))]
-            mine.append(counts(os.getpid()))
+            engines += [counts(process) for process in engines_at(place)]
+            mine.append(counts(psutil.Process()))
             name = FAULTS[len(mine) % len(FAULTS)]
             threading.Thread(target=fault, args=(name, place), daemon=True).start()
             faults[name] = faults.get(name, 0) + 1
@@ -120,14 +124,14 @@ FAULTS = ("engine stopped for 3 s", "client that vanishes", "garbage", "engine e
 
 
 def fault(name: str, place: Place) -> None:
-    for pid in holders(str(place.socket)):
+    for process in engines_at(place):
         if name == "engine killed":
-            os.kill(pid, signal.SIGKILL)
+            process.kill()
         elif name == "engine ended":
-            os.kill(pid, signal.SIGTERM)
+            process.terminate()
         elif name == "engine stopped for 3 s":
-            os.kill(pid, signal.SIGSTOP)
-            threading.Timer(3.0, os.kill, (pid, signal.SIGCONT)).start()
+            process.suspend()
+            threading.Timer(3.0, os.kill, (process.pid, signal.SIGCONT)).start()
         elif name == "client that vanishes":
             with Raw(place) as raw:
                 raw.tell(*(Open(i, chunk_ms=CHUNK_MS) for i in range(4)), Push(1, np.ones(50_000, np.float32), 0))
@@ -136,7 +140,6 @@ def fault(name: str, place: Place) -> None:
                 raw.send(b"\x20\0\0\0" + os.urandom(32))
 
 
-def counts(pid: int) -> tuple[int, int, int]:
+def counts(process: psutil.Process) -> tuple[int, int, int]:
     """Resident kB, file handles, threads."""
-    process = psutil.Process(pid)
     return process.memory_info().rss >> 10, process.num_fds(), process.num_threads()

@@ -6,34 +6,21 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 import pytest
 
-from nemostream import idle, packing, wire
-from nemostream.engine import Engine, EngineConfig
+from nemostream import packing, wire
 from nemostream.model import Model
-from nemostream.models.bundle import Bundle
 from nemostream.protocol import Checkpoint, Failed, Gap, Open, Push, Refused
 from tests.engine.conftest import offline, utterance
 from tests.remote.raw import Raw, eventually
-from tests.remote.test_recovery import Talk, blocks
+from tests.remote.talk import Talk, blocks
 from tests.serving import ServedEngine
 
 CONNECTIONS = 200
 encode = msgspec.msgpack.encode
-
-
-@pytest.fixture(scope="module")
-def served(toy_bundle: Bundle) -> Iterator[ServedEngine]:
-    engine = ServedEngine(Engine(EngineConfig(str(toy_bundle.path), "fp32", threads=1, max_streams=12)))
-    engine.load()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(idle, "IDLE_SECONDS", 3600.0)
-        yield engine
-    engine.close()
 
 
 def framed(body: bytes) -> bytes:

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import TracebackType
 
 import msgspec
 import pytest
@@ -31,14 +32,17 @@ WELCOME = wire.Welcome(wire.VERSION, "fake", os.getpid(), False)
 
 
 class FakeEngine:
-    """Listens at a place of its own and answers each frame with what `answer` says.
+    """Listens at a place of its own and answers each frame with what `answer` says:
+
+    with FakeEngine(lambda frame: []) as fake: ...
 
     Attributes:
         hellos: connections so far.
     """
 
     def __init__(self, answer: Answer) -> None:
-        self.place = new_place()
+        self._place = contextlib.ExitStack()
+        self.place = self._place.enter_context(new_place())
         self.hellos = 0
         self._answer = answer
         self._listener = socket.socket(socket.AF_UNIX)
@@ -60,9 +64,15 @@ class FakeEngine:
                 for answer in self._answer(frame):
                     connected.sendall(wire.pack(answer))
 
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def __enter__(self) -> FakeEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._place:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
 
 
 @contextlib.contextmanager
@@ -122,8 +132,7 @@ def test_a_hello_with_a_field_more_is_welcome(served: ServedEngine) -> None:
     ],
 )
 def test_an_engine_of_another_version_refuses_each_open_once(answer: wire.FromEngine) -> None:
-    fake = FakeEngine(lambda frame: [answer])
-    with client_of(fake.place) as (engine, events):
+    with FakeEngine(lambda frame: [answer]) as fake, client_of(fake.place) as (engine, events):
         connection = engine.connect(lambda found: [events.put(e) for e in found])  # type: ignore[func-returns-value]
         for stream in range(3):
             connection.send(Open(stream))
@@ -134,7 +143,6 @@ def test_an_engine_of_another_version_refuses_each_open_once(answer: wire.FromEn
         with pytest.raises(VersionMismatch):
             engine.load()
         assert fake.hellos == 4
-    fake.close()
 
 
 @pytest.mark.parametrize("nonsense", ["no such event", "a checkpoint of what was never sent"])
@@ -150,15 +158,13 @@ def test_an_engine_that_says_what_cannot_be_understood_loses_its_streams_typed(n
             return [started, wire.Events([wire.Other("Nonsense", msgspec.Raw(b"\x01"))])]
         return [started, packing.events([Checkpoint(stream, 1, 2, 2**62, b"")])]
 
-    fake = FakeEngine(answer)
-    with client_of(fake.place) as (engine, events):
+    with FakeEngine(answer) as fake, client_of(fake.place) as (engine, events):
         connection = engine.connect(lambda found: [events.put(e) for e in found])  # type: ignore[func-returns-value]
         for _ in range(2):
             connection.send(Open(1))
             assert isinstance(events.get(timeout=20), Started)
             failed = events.get(timeout=20)
             assert isinstance(failed, Failed) and failed.code == EngineLost.__name__ and failed.retryable
-    fake.close()
 
 
 async def opened(place: Place, spawn: bool = False) -> Link:
@@ -178,32 +184,30 @@ async def test_only_a_spawned_engine_that_hangs_is_ended(
     monkeypatch.setattr(link, "SILENT_SECONDS", 0.05)
     monkeypatch.setattr(link, "GREET_SECONDS", 0.05)
     monkeypatch.setattr(link.os, "kill", lambda pid, number: ended.append(pid))
-    fake = FakeEngine(lambda frame: [WELCOME] if greets and isinstance(frame, wire.Hello) else [])
-    kind = "spawned" if spawned else "service"
-    fake.place.socket.with_name("engine.sock.lock").write_text(f"{os.getpid()} {kind}")
-    one = Link(fake.place, spawn=False)
-    if greets:
-        await one.open()
-        assert await asyncio.wait_for(one.read(), 20) is None
-    else:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(one.open(), 0.5)
-    assert set(ended) == ({os.getpid()} if spawned else set())
-    fake.close()
+    with FakeEngine(lambda frame: [WELCOME] if greets and isinstance(frame, wire.Hello) else []) as fake:
+        kind = "spawned" if spawned else "service"
+        fake.place.socket.with_name("engine.sock.lock").write_text(f"{os.getpid()} {kind}")
+        one = Link(fake.place, spawn=False)
+        if greets:
+            await one.open()
+            assert await asyncio.wait_for(one.read(), 20) is None
+        else:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(one.open(), 0.5)
+        assert set(ended) == ({os.getpid()} if spawned else set())
 
 
 async def test_an_engine_that_answers_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it was asked."""
     monkeypatch.setattr(link, "PING_SECONDS", 0.01)
     monkeypatch.setattr(link, "SILENT_SECONDS", 0.2)
-    fake = FakeEngine(lambda frame: [WELCOME if isinstance(frame, wire.Hello) else wire.Reply(wire.PING)])
-    one = await opened(fake.place)
-    for i in range(60):
-        assert await asyncio.wait_for(one.read(), 20) == wire.Reply(wire.PING)
-        if i == 30:
-            time.sleep(0.5)  # this process was stopped: its own pause is not the engine's
-    one.close()
-    fake.close()
+    with FakeEngine(lambda frame: [WELCOME if isinstance(frame, wire.Hello) else wire.Reply(wire.PING)]) as fake:
+        one = await opened(fake.place)
+        for i in range(60):
+            assert await asyncio.wait_for(one.read(), 20) == wire.Reply(wire.PING)
+            if i == 30:
+                time.sleep(0.5)  # this process was stopped: its own pause is not the engine's
+        one.close()
 
 
 async def test_nobody_talks_to_another_users_engine(served: ServedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,23 +219,21 @@ async def test_nobody_talks_to_another_users_engine(served: ServedEngine, monkey
 
 async def test_nobody_talks_at_a_place_that_others_can_write_to() -> None:
     """Who can write there could put a socket of their own."""
-    fake = FakeEngine(lambda frame: [WELCOME])
-    fake.place.socket.parent.chmod(0o777)
-    with pytest.raises(EngineLost, match="0700"):
-        await opened(fake.place)
-    assert fake.hellos == 0
-    fake.close()
+    with FakeEngine(lambda frame: [WELCOME]) as fake:
+        fake.place.socket.parent.chmod(0o777)
+        with pytest.raises(EngineLost, match="0700"):
+            await opened(fake.place)
+        assert fake.hellos == 0
 
 
 async def test_a_link_that_is_given_up_leaves_no_handle(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeEngine(lambda frame: [])
-    one = Link(fake.place, spawn=False)
-    handles = len(os.listdir("/proc/self/fd"))
-    for _ in range(20):
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(one.open(), 0.02)
-    await asyncio.sleep(0)
-    fake.close()
+    with FakeEngine(lambda frame: []) as fake:
+        one = Link(fake.place, spawn=False)
+        handles = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(one.open(), 0.02)
+        await asyncio.sleep(0)
     eventually(lambda: len(os.listdir("/proc/self/fd")) <= handles)
 
 

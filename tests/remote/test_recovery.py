@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-import queue
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
-from nemostream.protocol import Close, Ended, Event, Failed, Final, Open, Push, Samples
-from nemostream.registry import AnyEngine
 from tests.engine.conftest import offline, utterance
+from tests.remote.talk import Talk, blocks
 from tests.serving import EngineProcess
 
 STREAMS = 8
-BLOCK = 1280
-
-
-class Talk:
-    """Streams that speak at once over one engine, block by block.
-
-    Attributes:
-        finals: by stream, in order.
-    """
-
-    def __init__(self, engine: AnyEngine, speech: Sequence[Samples], chunk_ms: int = 160) -> None:
-        self.speech = speech
-        self.finals: dict[int, list[Final]] = {i: [] for i in range(len(speech))}
-        self._heard: queue.Queue[Event] = queue.Queue()
-        self._connection = engine.connect(self._take)
-        self._connection.send(*(Open(i, chunk_ms=chunk_ms) for i in self.finals))
-
-    def say(self, block: int) -> None:
-        """The next block of every stream."""
-        start = block * BLOCK
-        parts = ((i, samples[start : start + BLOCK]) for i, samples in enumerate(self.speech))
-        self._connection.send(*(Push(i, part, start) for i, part in parts if len(part)))
-
-    def end(self) -> None:
-        """Close all streams and read to their end."""
-        self._connection.send(*(Close(i) for i in self.finals))
-        left = set(self.finals)
-        while left:
-            event = self._heard.get(timeout=60)
-            assert not isinstance(event, Failed), event
-            if isinstance(event, Ended):
-                left.remove(event.stream)
-
-    def text(self, stream: int) -> str:
-        return " ".join(f.text for f in self.finals[stream] if f.text)
-
-    def _take(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if isinstance(event, Final):
-                self.finals[event.stream].append(event)
-            self._heard.put(event)
 
 
 @pytest.fixture(scope="module")
 def process(toy_bundle: Bundle) -> Iterator[EngineProcess]:
     with EngineProcess("--model", str(toy_bundle.path), "--precision", "fp32", "--threads", "1") as process:
         yield process
-
-
-def blocks(speech: Sequence[Samples]) -> range:
-    return range(max(-(-len(s) // BLOCK) for s in speech))
 
 
 @pytest.mark.parametrize("disturbance", ["killed", "terminated", "killed twice at once"])

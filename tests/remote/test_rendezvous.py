@@ -31,12 +31,8 @@ from tests.serving import ServedEngine, new_place
 @pytest.fixture
 def place() -> Iterator[Place]:
     """Whoever was started here is ended."""
-    place = new_place()
-    yield place
-    with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
-        pid = engine_of(place)
-        if "serve" in psutil.Process(pid).cmdline():
-            os.kill(pid, signal.SIGKILL)
+    with new_place() as place:
+        yield place
 
 
 def engine_of(place: Place) -> int:
@@ -240,7 +236,6 @@ def test_a_client_that_comes_when_the_engine_ends_is_served_by_the_next_one(plac
     for client in clients:
         client.close()
     ending.close()
-    os.kill(pid, signal.SIGTERM)
 
 
 def test_a_log_does_not_grow_without_bound(place: Place) -> None:

@@ -17,7 +17,7 @@ from tests.engine.driver import Driver, load
 from tests.proof.speech import sentences
 from tests.serving import EngineProcess
 
-SECONDS = 3.0
+SECONDS = 2.0
 
 
 def talk(process: EngineProcess, clients: int, streams: int) -> list[dict[str, object]]:

@@ -67,7 +67,7 @@ def plain(message: Message) -> object:
     return message
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25, 60), deadline=None)
 @given(st.lists(pushes | others, max_size=12))
 def test_messages_arrive_as_they_were_sent(sent: list[Message]) -> None:
     """In order, and every sample to the bit, whether it goes as int16 or as float32."""
@@ -76,7 +76,7 @@ def test_messages_arrive_as_they_were_sent(sent: list[Message]) -> None:
     assert [plain(m) for m in packing.read_messages(frame)] == [plain(m) for m in sent]
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25, 60), deadline=None)
 @given(st.lists(events, max_size=12))
 def test_events_arrive_as_they_were_sent(sent: list[Final]) -> None:
     frame = wire.from_engine(wire.pack(packing.events(sent))[wire.LENGTH :])
@@ -84,7 +84,7 @@ def test_events_arrive_as_they_were_sent(sent: list[Final]) -> None:
     assert packing.read_events(frame) == sent
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(150, 300), deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 120), st.integers(0, 255))
 def test_garbage_is_a_typed_error(garbage: bytes, at: int, byte: int) -> None:
     """Random bytes, and a good frame with one byte changed."""
