@@ -15,6 +15,7 @@ from nemostream.errors import BundleError, StepFailed, UnsupportedChunk
 from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
 from nemostream.models.bundle import Bundle
 from nemostream.models.convert import refuse_fused
+from nemostream.models.quantize import FUSED
 from tests.models.conftest import Golden
 from tests.models.streaming import chunk_of, encode, log_mel
 from tests.speech import utterance
@@ -93,25 +94,26 @@ def test_int8_stays_close_to_fp32(golden: Golden) -> None:
 
 
 def test_the_optimizer_does_not_join_the_two_scales(toy_bundle: Bundle, tmp_path: Path) -> None:
-    """And the trap still snaps: scales multiplied with one another first are fused, and refused."""
+    """And the trap still snaps: where the scales are multiplied with one another first, behind a product of integers,
+    they are joined, and refused."""
     refuse_fused(toy_bundle.encoder("int8"))
     graph = onnx.load(toy_bundle.encoder("int8"))
-    for node in graph.graph.node:
-        if node.op_type == "Mul" and node.input[0].endswith(".float"):
-            node.input[0], node.output[0] = f"{node.output[0].removesuffix('.column')}.joined.row", node.output[0]
-    # (sum * column) * row  ->  sum * (row * column)
     nodes = []
-    pending: dict[str, tuple[str, str]] = {}
     for node in graph.graph.node:
-        if node.op_type == "Mul" and node.input[0].endswith(".joined.row"):
-            pending[node.output[0]] = (node.output[0].removesuffix(".column") + ".float", node.input[1])
-        elif node.op_type == "Mul" and node.input[0] in pending:
-            integers, column = pending[node.input[0]]
-            joined = f"{node.output[0]}.scales"
-            nodes.append(onnx.helper.make_node("Mul", [node.input[1], column], [joined]))
-            nodes.append(onnx.helper.make_node("Mul", [integers, joined], [node.output[0]]))
-        else:
-            nodes.append(node)
+        if node.op_type == "Mul" and node.input[0].endswith(".column"):
+            x = node.input[1].removesuffix(".scale")
+            product = nodes.pop()
+            assert product.op_type == FUSED and product.output[0] == node.input[0]
+            rounded, weight, _, column, zero = product.input
+            y = node.output[0]
+            nodes += [
+                onnx.helper.make_node("MatMulInteger", [rounded, weight, zero], [f"{y}.sum"]),
+                onnx.helper.make_node("Cast", [f"{y}.sum"], [f"{y}.float"], to=onnx.TensorProto.FLOAT),
+                onnx.helper.make_node("Mul", [f"{x}.scale", column], [f"{y}.joined"]),
+                onnx.helper.make_node("Mul", [f"{y}.float", f"{y}.joined"], [y]),
+            ]
+            continue
+        nodes.append(node)
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
     onnx.save(graph, tmp_path / "fused.onnx")

@@ -179,7 +179,7 @@ def _save(graph: onnx.ModelProto, path: Path) -> None:
 
 
 def refuse_fused(path: Path) -> None:
-    """Optimize the graph as a session does and look for the node that would mix the rows' scales (quantize.FUSED).
+    """Optimize the graph as a session does and look for a product that would mix the rows' scales (quantize.FUSED).
 
     Raises:
         BundleError: onnxruntime fused it.
@@ -187,7 +187,7 @@ def refuse_fused(path: Path) -> None:
     import onnx
     import onnxruntime
 
-    from nemostream.models.quantize import FUSED
+    from nemostream.models.quantize import FUSED, ONE
 
     with tempfile.TemporaryDirectory() as scratch:
         options = onnxruntime.SessionOptions()
@@ -195,7 +195,7 @@ def refuse_fused(path: Path) -> None:
         options.optimized_model_filepath = str(Path(scratch) / "optimized.onnx")
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         nodes = onnx.load(options.optimized_model_filepath, load_external_data=False).graph.node
-    if any(node.op_type == FUSED for node in nodes):
+    if any(node.op_type == FUSED and node.input[2] != ONE for node in nodes):
         raise BundleError(
             f"{path.name}: this onnxruntime joins the scales of int8 rows ({FUSED}), results would be "
             "wrong; install another onnxruntime, or convert with fp32 alone."

@@ -21,21 +21,25 @@ if TYPE_CHECKING:
 WEIGHT_LEVELS = 64
 
 FUSED = "MatMulIntegerToFloat"
-"""What onnxruntime's optimizer makes of a product with one joined scale. It takes a scalar: every row but the first
-would get the wrong one. An optimized graph must never hold it (convert.py looks, and so does a test)."""
+"""The product itself. onnxruntime's optimizer makes one too, of a product of integers and a row's scale behind it, and
+takes that scale for a scalar: every row but the first would get the wrong one. So the scale of the left side is always
+ONE here and the row's own is multiplied afterwards; convert.py and a test look for any other in optimized graphs."""
+ONE = "int8.one"
 
 
 def quantize_rows(model: onnx.ModelProto) -> int:
-    """Rewrite `model` in place; returns the number of matrices that became int8."""
-    from onnx import TensorProto, helper, numpy_helper
+    """Rewrite `model` in place; returns the number of matrices that became int8. Their left sides must be matrices too
+    (step.py keeps all frames of all chunks in one)."""
+    from onnx import helper, numpy_helper
 
     graph = model.graph
     constants = {item.name: item for item in graph.initializer}
     fresh: dict[str, npt.NDArray[Any]] = {
+        ONE: np.array(1, np.float32),
         "int8.share": np.array(1 / 127, np.float32),
         "int8.least": np.array(1e-8, np.float32),  # a row of zeros divides by this
-        "int8.middle": np.array(128, np.float32),
         "int8.zero": np.array(128, np.uint8),
+        "int8.last": np.array([-1], np.int64),
     }
     nodes: list[onnx.NodeProto] = []
     rounded: set[str] = set()
@@ -51,23 +55,12 @@ def quantize_rows(model: onnx.ModelProto) -> int:
         fresh[f"{w}.int8"] = np.clip(np.round(matrix / scale), -WEIGHT_LEVELS, WEIGHT_LEVELS).astype(np.int8)
         fresh[f"{w}.scale"] = scale
         replaced.add(w)
-        if x not in rounded:  # q, k and v or two heads may share a left side
+        if x not in rounded:  # two products may share a left side
+            nodes += _round_rows(x, zeros=not rounded)
             rounded.add(x)
-            nodes += [
-                helper.make_node("Abs", [x], [f"{x}.abs"]),
-                helper.make_node("ReduceMax", [f"{x}.abs"], [f"{x}.max"], axes=[-1], keepdims=1),
-                helper.make_node("Mul", [f"{x}.max", "int8.share"], [f"{x}.loud"]),
-                helper.make_node("Max", [f"{x}.loud", "int8.least"], [f"{x}.scale"]),
-                helper.make_node("Div", [x, f"{x}.scale"], [f"{x}.unit"]),
-                helper.make_node("Round", [f"{x}.unit"], [f"{x}.round"]),
-                helper.make_node("Add", [f"{x}.round", "int8.middle"], [f"{x}.shift"]),
-                helper.make_node("Cast", [f"{x}.shift"], [f"{x}.int8"], to=TensorProto.UINT8),
-            ]
-        # The two scales one after the other, the column's first: a product of both would be fused wrongly (see FUSED).
+        product = [f"{x}.int8", f"{w}.int8", ONE, f"{w}.scale", "int8.zero"]
         nodes += [
-            helper.make_node("MatMulInteger", [f"{x}.int8", f"{w}.int8", "int8.zero"], [f"{y}.sum"]),
-            helper.make_node("Cast", [f"{y}.sum"], [f"{y}.float"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{y}.float", f"{w}.scale"], [f"{y}.column"]),
+            helper.make_node(FUSED, product, [f"{y}.column"], domain="com.microsoft"),
             helper.make_node("Mul", [f"{y}.column", f"{x}.scale"], [y]),
         ]
     kept = [item for item in graph.initializer if item.name not in replaced]
@@ -75,4 +68,27 @@ def quantize_rows(model: onnx.ModelProto) -> int:
     graph.initializer.extend(kept + [numpy_helper.from_array(value, name) for name, value in fresh.items()])
     del graph.node[:]
     graph.node.extend(nodes)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     return len(replaced)
+
+
+def _round_rows(x: str, zeros: bool) -> list[onnx.NodeProto]:
+    """Nodes that make of `x` (N, K) its uint8 and the scale of each row, (N, 1); with `zeros` the (N,) zero points too,
+    which all products of a graph share."""
+    from onnx import TensorProto, helper
+
+    middle = helper.make_tensor("value", TensorProto.UINT8, [1], [128])
+    shared = [
+        helper.make_node("Shape", [f"{x}.scales"], ["int8.rows"]),
+        helper.make_node("ConstantOfShape", ["int8.rows"], ["int8.zeros"], value=middle),
+    ]
+    return [
+        helper.make_node("Abs", [x], [f"{x}.abs"]),
+        helper.make_node("ReduceMax", [f"{x}.abs"], [f"{x}.max"], axes=[-1], keepdims=0),
+        helper.make_node("Mul", [f"{x}.max", "int8.share"], [f"{x}.loud"]),
+        helper.make_node("Max", [f"{x}.loud", "int8.least"], [f"{x}.scales"]),
+        *(shared if zeros else []),
+        # Divides, rounds, shifts and cuts in one pass.
+        helper.make_node("QuantizeLinear", [x, f"{x}.scales", "int8.zeros"], [f"{x}.int8"], axis=0),
+        helper.make_node("Unsqueeze", [f"{x}.scales", "int8.last"], [f"{x}.scale"]),
+    ]

@@ -19,6 +19,7 @@ All constants (scale of the scores, xscaling, position projections) are folded i
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,25 @@ def state_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     return {"s0": (1, config.n_mels), "s1": (channels, 1, first), "s2": (channels, 1, second)}
 
 
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """What all layers need to know of the step.
+
+    Attributes:
+        mask: (B, 1, 1, C) to add to the scores of ring columns.
+        behind, within: (B, H, T, C) and (B, H, T, T) columns of the position tables, for keys of ring and chunk.
+        windows: (T, K) frames that each convolution sees, of the tail and the chunk.
+    """
+
+    batch: int
+    frames: int
+    columns: int
+    mask: Tensor
+    behind: Tensor
+    within: Tensor
+    windows: Tensor
+
+
 class StreamingStep(nn.Module):
     """Shares no memory with the encoder it was made from; holds constants, no parameters."""
 
@@ -63,6 +83,7 @@ class StreamingStep(nn.Module):
         super().__init__()
         config = encoder.config
         self.left_context, self.longest = config.left_context, max(config.chunk_frames)
+        self.heads, self.kernel, self.width = config.n_heads, config.conv_kernel, config.d_model
         self.front = _FrontEnd(encoder)
         # Distances query - key that occur: -(longest-1) in a chunk, left_context + longest - 1 to the oldest column.
         distances = torch.arange(1 - self.longest, config.left_context + self.longest)
@@ -74,16 +95,29 @@ class StreamingStep(nn.Module):
         self, mel: Tensor, left: Tensor, age: Tensor, s0: Tensor, s1: Tensor, s2: Tensor, *rings: Tensor
     ) -> tuple[Tensor, ...]:
         x, *new = self.front(mel, left, s0, s1, s2)
-        t = torch.arange(x.shape[1], device=x.device)
-        mask = (age < 1).to(x.dtype)[:, None, None, :] * MASKED
+        chunk = self._chunk(mel.shape[0], age, mel.shape[1] // 8)
+        for index, layer in enumerate(self.layers):
+            x, *columns = layer(x, chunk, *rings[3 * index : 3 * index + 3])
+            new += columns
+        return (x.view(chunk.batch, chunk.frames, self.width), *new)
+
+    def _chunk(self, batch: int, age: Tensor, frames: int) -> _Chunk:
+        columns = age.shape[1]
+        t = torch.arange(frames, device=age.device)
+        mask = (age < 1).float()[:, None, None, :] * MASKED
         zero = self.longest - 1  # column of distance 0 in the position tables
         # Masked columns may carry any age: the clamp only keeps the gather inside the table.
         behind = (age[:, None, None, :] + t[None, None, :, None] + zero).clamp(0, self.left_context + 2 * zero)
         within = (t[:, None] - t[None, :] + zero)[None, None]
-        for index, layer in enumerate(self.layers):
-            x, *columns = layer(x, mask, behind, within, *rings[3 * index : 3 * index + 3])
-            new += columns
-        return (x, *new)
+        return _Chunk(
+            batch,
+            frames,
+            columns,
+            mask,
+            behind.expand(batch, self.heads, frames, columns),
+            within.expand(batch, self.heads, frames, frames),
+            t[:, None] + torch.arange(self.kernel, device=age.device),
+        )
 
 
 class _FrontEnd(nn.Module):
@@ -110,7 +144,8 @@ class _FrontEnd(nn.Module):
         x = torch.cat([s2, x], 2)
         s2_new = x[:, :, -1:]
         x = F.relu(point2(_strided(deep2, x)))
-        return self.out(x.transpose(1, 2).flatten(2)), s0_new, s1_new, s2_new
+        x = self.out(x.transpose(1, 2).reshape(-1, self.out.weight.shape[0]))
+        return x, s0_new, s1_new, s2_new
 
 
 class _Layer(nn.Module):
@@ -129,14 +164,12 @@ class _Layer(nn.Module):
         self.attention = _Attention(source.self_attn, table)
         self.conv = _Convolution(source.conv)
 
-    def forward(
-        self, x: Tensor, mask: Tensor, behind: Tensor, within: Tensor, k: Tensor, v: Tensor, c: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, chunk: _Chunk, k: Tensor, v: Tensor, c: Tensor) -> tuple[Tensor, ...]:
         feed1, attention, conv, feed2, out = self.norms
         x = x + self.feed1(feed1(x))
-        y, k_new, v_new = self.attention(attention(x), mask, behind, within, k, v)
+        y, k_new, v_new = self.attention(attention(x), chunk, k, v)
         x = x + y
-        y, c_new = self.conv(conv(x), c)
+        y, c_new = self.conv(conv(x), chunk, c)
         x = x + y
         return out(x + self.feed2(feed2(x))), k_new, v_new, c_new
 
@@ -157,40 +190,34 @@ class _Attention(nn.Module):
         self.u = _constant(source.pos_bias_u[None, :, None] * scale)
         self.v = _constant(source.pos_bias_v[None, :, None] * scale)
 
-    def forward(
-        self, x: Tensor, mask: Tensor, behind: Tensor, within: Tensor, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        batch, frames, _ = x.shape
-        q, k, v = self.qkv(x).view(batch, frames, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, x: Tensor, chunk: _Chunk, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (
+            self.qkv(x).view(chunk.batch, chunk.frames, 3, self.heads, self.d_head).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         position, content = (q + self.v) @ self.positions, q + self.u
         # Ring and chunk meet only as scores: keys and values are never concatenated, shifted or gathered.
-        columns = keys.shape[2]
-        old = content @ keys.transpose(2, 3) + mask
-        old = old + torch.gather(position, 3, behind.expand(batch, self.heads, frames, columns))
-        new = content @ k.transpose(2, 3)
-        new = new + torch.gather(position, 3, within.expand(batch, self.heads, frames, frames))
+        old = content @ keys.transpose(2, 3) + (torch.gather(position, 3, chunk.behind) + chunk.mask)
+        new = content @ k.transpose(2, 3) + torch.gather(position, 3, chunk.within)
         weights = torch.softmax(torch.cat([old, new], 3), -1)
-        y = weights[..., :columns] @ values + weights[..., columns:] @ v
-        return self.out(y.transpose(1, 2).flatten(2)), k, v
+        y = weights[..., : chunk.columns] @ values + weights[..., chunk.columns :] @ v
+        return self.out(y.transpose(1, 2).reshape(-1, self.heads * self.d_head)), k, v
 
 
 class _Convolution(nn.Module):
     def __init__(self, source: Convolution) -> None:
         super().__init__()
-        self.kernel = source.kernel
+        self.kernel, self.width = source.kernel, source.depthwise_conv.weight.shape[0]
         self.gate = _Product(source.pointwise_conv1.weight.squeeze(2), source.pointwise_conv1.bias)
         self.taps = _constant(source.depthwise_conv.weight.squeeze(1).T)
         self.bias = None if source.depthwise_conv.bias is None else _constant(source.depthwise_conv.bias)
         self.norm = source.batch_norm
         self.out = _Product(source.pointwise_conv2.weight.squeeze(2), source.pointwise_conv2.bias)
 
-    def forward(self, x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-        frames = x.shape[1]
-        x = torch.cat([tail, F.glu(self.gate(x), -1)], 1)
-        # Shifted sums: onnxruntime's depthwise Conv takes three times as long.
-        y = x[:, :frames] * self.taps[0]
-        for tap in range(1, self.kernel):
-            y = y + x[:, tap : tap + frames] * self.taps[tap]
+    def forward(self, x: Tensor, chunk: _Chunk, tail: Tensor) -> tuple[Tensor, Tensor]:
+        gated = F.glu(self.gate(x), -1).view(chunk.batch, chunk.frames, self.width)
+        x = torch.cat([tail, gated], 1)
+        # A gather and a sum: onnxruntime's depthwise Conv takes three times as long.
+        y = (x[:, chunk.windows] * self.taps).sum(2).view(-1, self.width)
         if self.bias is not None:
             y = y + self.bias
         return self.out(F.silu(self.norm(y))), x[:, 1 - self.kernel :]
