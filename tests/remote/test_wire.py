@@ -61,16 +61,16 @@ events = st.one_of(
 
 
 def plain(message: Message) -> object:
-    """Comparable: an array is not."""
+    """Comparable: an array is not. A silent sample is one, whether its zero has a sign or not."""
     if isinstance(message, Push):
-        return message.stream, message.samples.tobytes(), message.at_sample
+        return message.stream, (message.samples + np.float32(0)).tobytes(), message.at_sample
     return message
 
 
 @settings(max_examples=examples(25, 60), deadline=None)
 @given(st.lists(pushes | others, max_size=12))
 def test_messages_arrive_as_they_were_sent(sent: list[Message]) -> None:
-    """In order, and every sample to the bit, whether it goes as int16 or as float32."""
+    """In order, and every sample exactly, whether it goes as int16 or as float32."""
     frame = wire.to_engine(wire.pack(packing.messages(sent))[wire.LENGTH :])
     assert isinstance(frame, wire.Messages)
     assert [plain(m) for m in packing.read_messages(frame)] == [plain(m) for m in sent]
