@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.speech import conversation
+from bench.speech import NOISE, conversation
 from nemostream.encoders import Floats
 from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
 from nemostream.mel import MelFilters, MelStream
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
 TOKENS_PER_SECOND = 4.0
 """Of speech without pauses: what English in pieces of 1024 comes to, about."""
-TUNING_SECONDS, TUNING_STREAMS, BISECTIONS = 5.0, 8, 14
+TUNING_SECONDS, TUNING_STREAMS, BISECTIONS = 12.0, 8, 14
 FRAME_SECONDS = 0.08
 SHARPNESS = 3.0
 """Deviation of the logits."""
-FADING = 0.8
+DIRECTIONS = 48
+SILENCE = 2.0
+"""By how many deviations the blank is likelier in silence."""
+FADING = 0.7
 """How much the predictor remembers of a token once the next one is said."""
-REFRAIN = 8.0
+REFRAIN = 4.0
 """By how many deviations a token's logit falls when it has been said."""
 ATTENTION = 0.3
 """Attention adds less than the rest of a layer: with random weights it is an average, the same for all frames."""
@@ -52,27 +55,29 @@ def draw_weights(config: ConformerConfig, front: dict[str, Tensor], rng: np.rand
     state = model.state_dict()
     for name, value in state.items():
         value.copy_(torch.from_numpy(_draw(name, tuple(value.shape), rng)))
-    # Kernels that sum to zero see changes, not the level of the mel: else every frame would say the same.
-    first = state["encoder.pre_encode.conv.0.weight"]
-    first -= first.mean((2, 3), keepdim=True)
     for layer in range(config.encoder.n_layers):
         state[f"encoder.layers.{layer}.self_attn.linear_out.weight"] *= ATTENTION
     mels = MelFilters(front[FILTERS][0].numpy(), front[WINDOW].numpy())
     talk = [conversation(stream, TUNING_SECONDS, share=1.0) for stream in range(TUNING_STREAMS)]
+    talk.append((NOISE * rng.standard_normal(len(talk[0]))).astype(np.float32))
     mel = torch.from_numpy(np.stack([MelStream(mels).push(samples) for samples in talk]))
     _centre(model, mel)
     lookahead = sorted(config.encoder.lookaheads)[len(config.encoder.lookaheads) // 2]
     encoded, _ = model.encoder(mel, _lengths(mel), lookahead)
+    encoded = encoded[
+        :, config.encoder.left_context :
+    ]  # a stream's beginning, which has little context, is not typical
+    encoded, quiet = encoded[:-1].contiguous(), encoded[-1:]
     state |= front
     checkpoint = Checkpoint(Path("random"), config, state)
     transducer = config.transducer
     if transducer:
         _make_transducer(model, encoded)
         last = max(name for name in state if name.startswith("joint.joint_net."))  # ends in weight
-        heard = torch.relu(model.joint.enc(encoded))
         _make_head(
             (state[last], state[last.replace("weight", "bias")]),
-            heard.flatten(0, 1),
+            torch.relu(model.joint.enc(encoded)).flatten(0, 1),
+            torch.relu(model.joint.enc(quiet)).flatten(0, 1),
             encoded,
             lambda rows: RnntDecoder(decoder_weights(checkpoint, model), transducer.max_symbols, rows),
         )
@@ -81,6 +86,7 @@ def draw_weights(config: ConformerConfig, front: dict[str, Tensor], rng: np.rand
         _make_head(
             (state[f"{head}.weight"], state[f"{head}.bias"]),
             encoded.flatten(0, 1),
+            quiet.flatten(0, 1),
             encoded,
             lambda rows: CtcDecoder(decoder_weights(checkpoint, model), rows),
         )
@@ -128,7 +134,12 @@ def _make_transducer(model: ConformerModel, encoded: Tensor) -> None:
     state = model.state_dict()
     joint, out = model.joint, state[max(name for name in state if name.startswith("joint.joint_net."))]
     frames = encoded.flatten(0, 1)
-    _standardise(joint.enc.weight, joint.enc.bias, joint.enc(frames), 1.0, joint.enc.bias)
+    # The first directions in which frames differ, all to the same extent: else one of them decides, and every stream
+    # says the same tokens in the same order.
+    _, levels, directions = torch.linalg.svd(frames - frames.mean(0), full_matrices=False)
+    mixed = joint.enc.weight @ directions[:DIRECTIONS].T
+    joint.enc.weight.copy_(mixed @ (directions[:DIRECTIONS] / levels[:DIRECTIONS, None]))
+    _standardise(joint.enc.weight, joint.enc.bias, frames @ joint.enc.weight.T, 1.0)
     joint.enc.bias.add_(1)  # most of it passes the ReLU
     joint.pred.bias.zero_()
     hidden = joint.pred.in_features
@@ -147,12 +158,26 @@ def _make_transducer(model: ConformerModel, encoded: Tensor) -> None:
     joint.pred.weight -= torch.eye(hidden) * (2 * REFRAIN / hidden**0.5)
 
 
-def _make_head(head: tuple[Tensor, Tensor], inputs: Tensor, encoded: Tensor, decoder: Callable[[int], Decoder]) -> None:
-    """Scale an output layer and find the blank's bias at which `encoded` (B, T, D) gives TOKENS_PER_SECOND."""
+def _make_head(
+    head: tuple[Tensor, Tensor],
+    inputs: Tensor,
+    quiet: Tensor,
+    encoded: Tensor,
+    decoder: Callable[[int], Decoder],
+) -> None:
+    """Scale an output layer and find the blank's bias at which `encoded` (B, T, D) gives TOKENS_PER_SECOND.
+
+    Args:
+        head: its weight and bias.
+        inputs, quiet: (N, in), what it is given on speech and in silence.
+    """
     weight, bias = head
     flat = weight.flatten(1)
     _standardise(flat, bias, inputs @ flat.T, SHARPNESS)
-    weight[-1] = 0  # as likely after one token as after another: else a stream speaks all the time or never
+    # The blank is as likely after one token as after another, else a stream speaks all the time or never; and likelier
+    # in silence than in speech.
+    apart = quiet.mean(0) - inputs.mean(0)
+    weight[-1] = (SILENCE * SHARPNESS / (apart @ apart) * apart).reshape(weight[-1].shape)
     low, high = 0.0, 10 * SHARPNESS
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
