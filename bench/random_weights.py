@@ -72,7 +72,7 @@ def draw_weights(config: ConformerConfig, front: dict[str, Tensor], rng: np.rand
     checkpoint = Checkpoint(Path("random"), config, state)
     transducer = config.transducer
     if transducer:
-        _make_transducer(model, encoded)
+        _make_transducer(model, encoded, quiet)
         last = max(name for name in state if name.startswith("joint.joint_net."))  # ends in weight
         _make_head(
             (state[last], state[last.replace("weight", "bias")]),
@@ -127,7 +127,7 @@ def _standardise(weight: Tensor, bias: Tensor, outputs: Tensor, level: float, al
     weight.mul_(scale)
 
 
-def _make_transducer(model: ConformerModel, encoded: Tensor) -> None:
+def _make_transducer(model: ConformerModel, encoded: Tensor, quiet: Tensor) -> None:
     """Joint and predictor: the joint hears mostly the encoder; a token that was just said counts against itself."""
     import torch
 
@@ -156,6 +156,10 @@ def _make_transducer(model: ConformerModel, encoded: Tensor) -> None:
             value.view(4, hidden)[1] += np.log(FADING / (1 - FADING)) if name.endswith("l0") else -4.0
     joint.pred.weight.mul_(0.1)
     joint.pred.weight -= torch.eye(hidden) * (2 * REFRAIN / hidden**0.5)
+    # What was said must not look like silence, which is what the blank goes by (see _make_head).
+    heard, unheard = (torch.relu(joint.enc(x)).flatten(0, 1).mean(0) for x in (encoded, quiet))
+    silence = (unheard - heard) / (unheard - heard).norm()
+    joint.pred.weight -= torch.outer(silence, silence @ joint.pred.weight)
 
 
 def _make_head(
@@ -191,4 +195,7 @@ def _tokens_per_second(decoder: Decoder, encoded: Floats) -> float:
     for row in range(batch):
         decoder.reset(row)
     tokens = decoder.step(np.arange(batch), encoded, np.full(batch, frames))
-    return float(sum(map(len, tokens)) / (batch * frames * FRAME_SECONDS))
+    settled = sum(
+        token.frame >= frames // 2 for row in tokens for token in row
+    )  # a predictor that knows nothing says more
+    return float(settled / (batch * (frames - frames // 2) * FRAME_SECONDS))
