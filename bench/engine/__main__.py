@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def numbers(text: str) -> list[int]:
     return found
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a name, a bundle folder or a .nemo; default: the embedded model")
     parser.add_argument("--random", metavar="SHAPE", help="a random model of this shape (bench/random_model.py)")
@@ -61,7 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=40, help="of each batch size")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--png", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     if options.batches and not options.uncapped:
         parser.error("--batches measures steps without the cap on their time; say so with --uncapped")
     for chunk_ms in options.chunk_ms:
@@ -73,13 +74,14 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def main() -> None:
-    options = arguments()
+def main(given: Sequence[str] | None = None) -> None:
+    """Run the command; what goes wrong is one sentence on standard error and exit status 1."""
+    options = arguments(given)
     try:
         path = models.bundle(options.model, options.random)
         held = load_bundle(path).info.precisions
         head = {
-            "command": f"python -m bench.engine {' '.join(sys.argv[1:])}",
+            "command": f"python -m bench.engine {' '.join(given or sys.argv[1:])}",
             "machine": report.machine(),
             "model": options.random or options.model or path.name,
             "encoder": options.encoder,

@@ -6,11 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from bench import random_model
 from bench.engine.audio import CACHE
 from bench.speech import ROOT
 from nemostream.models import catalog
-from nemostream.models.convert import convert
 
 SOURCES = ("bench/random_model.py", "bench/random_weights.py", "bench/speech.py", "plugin/train/start.nemo")
 
@@ -26,6 +24,11 @@ def bundle(model: str | None, shape: str | None) -> Path:
 
 
 def _random(shape: str) -> Path:
+    from bench import random_model  # needs torch, which no other model does
+    from nemostream.models.convert import convert
+
+    if shape not in random_model.SHAPES:
+        raise ValueError(f"no shape {shape!r}; choose one of {', '.join(random_model.SHAPES)}")
     digest = hashlib.sha256()
     for file in (*(ROOT / name for name in SOURCES), *sorted((ROOT / "plugin/nemostream/models").glob("*.py"))):
         digest.update(file.read_bytes())

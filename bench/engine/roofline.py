@@ -18,8 +18,8 @@ import numpy.typing as npt
 from nemostream.models.info import ModelInfo
 
 SIZE = 1024
-COPY_BYTES = 256 << 20
-ROUNDS = 8
+COPY_BYTES = 128 << 20
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
