@@ -108,6 +108,8 @@ def _streams(options: argparse.Namespace, path: Path, head: dict[str, Any]) -> N
         load = Load(streams, chunk_ms, block_ms, options.seconds, options.flush_seconds, noise)
         rows.append(meter.row(load, round_))
         print(report.line(rows[-1]), flush=True)
+        if rows[-1].why:
+            print(f"bench.engine: {rows[-1].why}", file=sys.stderr)
         return rows[-1]
 
     if options.slo:

@@ -58,12 +58,13 @@ class Config:
 @dataclass(slots=True)
 class Report:
     """What a client saw. `flush_ms`: of every flush, from its send to its Final; `lag_ms`: by how much the sender was
-    late, 99th percentile and most."""
+    late, 99th percentile and most; `why`: what the first refusal or failure said."""
 
     flush_ms: list[float] = field(default_factory=list)
     refused: int = 0
     failed: int = 0
     unanswered: int = 0
+    why: str = ""
     lag_ms: tuple[float, float] = (0.0, 0.0)
 
 
@@ -108,7 +109,7 @@ class Client:
             now = time.monotonic()
             for local, _ in due[tick % period]:
                 block = (tick - starts[local]) // period
-                if not 0 <= block < load.blocks:
+                if not 0 <= block < load.blocks or local + 1 not in self._live:
                     continue
                 begin = block * load.block
                 messages.append(Push(local + 1, audio[local][begin : begin + load.block], begin))
@@ -136,6 +137,8 @@ class Client:
         now = time.monotonic()
         with self._lock:
             for event in events:
+                if isinstance(event, (Failed, Refused)):
+                    self.report.why = self.report.why or f"{event.code}: {event.message}"
                 if isinstance(event, Final) and event.flush_id is not None:
                     asked = self._flushed.pop((event.stream, event.flush_id), None)
                     if asked is not None:
@@ -172,10 +175,11 @@ def main() -> None:
     client.open()
     print("ready", flush=True)
     client.run(float(sys.stdin.readline()))
+    report = json.dumps(msgspec.to_builtins(client.report))  # before what is still open fails with the link
     engine.close()
     if config.notes:
         notes.save(Path(config.notes))
-    print(json.dumps(msgspec.to_builtins(client.report)), flush=True)
+    print(report, flush=True)
 
 
 if __name__ == "__main__":

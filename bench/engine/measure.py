@@ -82,6 +82,7 @@ class Meter:
             refused=sum(report.refused for report in result.reports),
             failed=sum(report.failed for report in result.reports),
             unanswered=sum(report.unanswered for report in result.reports),
+            why=next((report.why for report in result.reports if report.why), ""),
             agreement=self._agreement(load, result),
             reference=self.reference.precision,
             engine_cpu=result.engine_cpu / (load.streams * seconds),
@@ -108,7 +109,7 @@ class Meter:
 
 def responses(load: Load, result: Result) -> tuple[Array, Array]:
     """When each counted chunk's last sample was sent (s), and ms from there to its events. A chunk that was never run
-    counts as answered when the run ended: what the engine did not get done must not look like less to do."""
+    counts as answered when the last one was: what the engine did not get done must not look like less to do."""
     order = {owner: stream for stream, owner in result.owners.items()}
     count = load.blocks * load.block_ms // load.chunk_ms
     blocks = load.completing(np.arange(count))
@@ -119,11 +120,12 @@ def responses(load: Load, result: Result) -> tuple[Array, Array]:
         which = order.get((int(owner), int(stream)))
         if which is not None and number < count:
             out[which][int(number)] = at
+    last = max(result.ended, float(result.chunks[:, 3].max()) if len(result.chunks) else 0.0)
     for stream, sent in result.sent.items():
         asked = sent[blocks[blocks < len(sent)]]
         answered = out[stream][: len(asked)]
         counted = (asked >= result.began) & (asked <= result.ended)
-        answered = np.where(np.isnan(answered), np.maximum(result.ended, asked), answered)
+        answered = np.where(np.isnan(answered), np.maximum(last, asked), answered)
         times.append(asked[counted])
         waits.append(1000 * (answered - asked)[counted])
     return np.concatenate(times), np.concatenate(waits)

@@ -16,10 +16,18 @@ DRIFT = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Times in ms. `response`: from the send of a chunk's last sample to its events being handed out, of every chunk;
-    `drift`: ms of response gained per second; `late`: chunks with a response of more than their length; `roofline`: the
-    part of a median step that its arithmetic or memory traffic would take at this machine's best; `cpu`: core seconds
-    per stream-second; `reference`: the precision of what the tokens were compared with."""
+    """Times in ms.
+
+    Attributes:
+        response_p50: from the send of a chunk's last needed sample to its events being handed out, of every chunk.
+        drift: ms of response gained per second.
+        late: chunks with a response of more than their length.
+        unanswered: flushes without a Final half a minute after the end.
+        why: what the first refusal or failure said.
+        reference: the precision of what the tokens were compared with.
+        engine_cpu, client_cpu: core seconds per stream-second.
+        roofline: the part of a median step that its arithmetic or memory traffic would take at this machine's best.
+    """
 
     streams: int
     chunk_ms: int
@@ -39,6 +47,7 @@ class Row:
     refused: int
     failed: int
     unanswered: int
+    why: str
     agreement: Agreement
     reference: str
     engine_cpu: float
