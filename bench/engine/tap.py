@@ -1,0 +1,125 @@
+"""Notes in an engine's process what its steps did: how long each took, when a chunk's events were out, the tokens.
+
+python -m bench.engine.tap NOTES.npz serve --socket ...      # `nemostream serve`, with notes
+
+Nothing is computed differently: three methods are wrapped. Times are time.monotonic(), one clock for all processes of
+a machine.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nemostream.engine import Engine
+from nemostream.greedy import Token
+from nemostream.group import Group
+from nemostream.protocol import Event
+from nemostream.runner import Done, Runner
+from nemostream.seat import Seat
+from nemostream.stream import Stream
+from nemostream.work import Work
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(slots=True)
+class Notes:
+    """Tables of four columns each, flat.
+
+    Attributes:
+        steps: when it began, seconds, rows with work, rows in the batch; those that answer a flush or look into a chunk
+            are steps too.
+        chunks: owner, stream, number, when its events were handed out; of committed chunks.
+        tokens: owner, stream, id, frame.
+    """
+
+    steps: array[float] = field(default_factory=lambda: array("d"))
+    chunks: array[float] = field(default_factory=lambda: array("d"))
+    tokens: array[float] = field(default_factory=lambda: array("d"))
+    _open: list[tuple[int, int, int]] = field(default_factory=list)
+    _committed: dict[int, tuple[int, list[Token]]] = field(default_factory=dict)
+
+    def install(self) -> None:
+        """Wrap the engine's methods, for good: a process has one tap."""
+        run, done, hand_out = Runner.run, Stream.done, Engine._hand_out
+
+        def noted_run(
+            runner: Runner,
+            group: Group,
+            rows: Sequence[int],
+            dense: int | None,
+            seats: Sequence[Seat],
+            peeks: Sequence[Work] | None = None,
+        ) -> list[Done]:
+            began = time.monotonic()
+            result = run(runner, group, rows, dense, seats, peeks)
+            self.steps.extend((began, time.monotonic() - began, len(rows), dense or len(rows)))
+            self._settle(seats)
+            return result
+
+        def noted_done(stream: Stream, work: Work, tokens: Sequence[Token]) -> list[Event]:
+            if work.committed:
+                self._committed[id(stream)] = stream._chunks, list(tokens)
+            return done(stream, work, tokens)
+
+        def noted_hand_out(engine: Engine) -> None:
+            hand_out(engine)
+            if self._open:
+                now = time.monotonic()
+                for chunk in self._open:
+                    self.chunks.extend((*chunk, now))
+                self._open.clear()
+
+        for kind, name, method in (
+            (Runner, "run", noted_run),
+            (Stream, "done", noted_done),
+            (Engine, "_hand_out", noted_hand_out),
+        ):
+            setattr(kind, name, method)
+
+    def _settle(self, seats: Sequence[Seat]) -> None:
+        for seat in seats:
+            found = self._committed.pop(id(seat.stream), None)
+            if found is None:
+                continue
+            number, tokens = found
+            owner, stream = seat.key
+            self._open.append((owner, stream, number))  # type: ignore[arg-type]
+            first = number * seat.stream.chunk_frames
+            for token in tokens:
+                self.tokens.extend((owner, stream, token.id, first + token.frame))  # type: ignore[arg-type]
+
+    def save(self, path: Path) -> None:
+        """Write all of it as .npz."""
+        steps, chunks, tokens = (np.array(column).reshape(-1, 4) for column in (self.steps, self.chunks, self.tokens))
+        np.savez(path, steps=steps, chunks=chunks, tokens=tokens)
+
+
+def serve(path: Path) -> None:
+    """Run the command `nemostream`; the notes are written when its engine closes."""
+    from nemostream.__main__ import main
+
+    notes = Notes()
+    notes.install()
+    close = Engine.close
+
+    def noted_close(engine: Engine) -> None:
+        close(engine)
+        notes.save(path)
+
+    setattr(Engine, "close", noted_close)  # noqa: B010 (a plain assignment is no less of a patch)
+    main()
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv.pop(1))
+    serve(target)
