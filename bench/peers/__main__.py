@@ -39,7 +39,7 @@ class Subject:
 
 SUBJECTS = {
     "embedded": Subject("The embedded model", 96, True),
-    "114m": Subject("FastConformer of 114 M parameters, random weights", 8, False),
+    "114m": Subject("FastConformer of 114 M parameters, random weights", 4, False),
 }
 
 

@@ -12,8 +12,8 @@ from bench.peers.sides import Reply, Task
 from bench.peers.words import error_rate
 
 BATCHES = (1, 2, 4, 8, 16, 32)
-SWEEP_SECONDS, SWEEP_STEPS = 0.4, 2
-ROUND_SECONDS, ROUND_STEPS = 0.8, 3
+SWEEP_SECONDS, SWEEP_STEPS = 0.3, 1
+ROUND_SECONDS, ROUND_STEPS = 0.5, 2
 """A measurement lasts so long, and so many steps at the least."""
 TEXT_BATCH = 16
 BUSY = 0.95
