@@ -43,8 +43,8 @@ def tables(model: str, chunks: Chunks) -> str:
         f"### {model}",
         "",
         "| chunk | contender | streams per core: median (min - max) | at batch | step of one stream, ms |"
-        " features, ms | RSS at 1 / 32 streams, MB | WER | words as ours fp32 |",
-        "|---|---|---|---|---|---|---|---|---|",
+        " features, ms | RSS at 1 / 32 streams, MB | WER | words as ours fp32 | letters |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for chunk, found in chunks.items():
         lines += [_row(chunk, c.name, found[c.name]) for c in CONTENDERS]
@@ -84,6 +84,7 @@ def _row(chunk: str, name: str, r: dict[str, Any]) -> str:
         f"{memory[str(BATCHES[0])]:.0f} / {memory[str(BATCHES[-1])]:.0f}",
         "-" if r["wer"] is None else f"{r['wer']:.1%}",
         f"{r['words_as_ours_fp32']:.1%}",
+        str(r["letters"]),
     )
     return f"| {' | '.join(cells)} |"
 
