@@ -96,7 +96,7 @@ def picture(file: Path, machine: str, models: dict[str, Chunks]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(models), figsize=(7 * len(models), 4.4), squeeze=False)
+    figure, panels = plt.subplots(1, len(models), figsize=(7 * len(models), 4.8), squeeze=False, layout="constrained")
     for panel, (model, chunks) in zip(panels[0], models.items(), strict=True):
         width = 0.8 / len(CONTENDERS)
         for i, (contender, color) in enumerate(zip(CONTENDERS, COLORS, strict=True)):
@@ -109,8 +109,7 @@ def picture(file: Path, machine: str, models: dict[str, Chunks]) -> None:
         panel.set_title(model)
         panel.set_ylabel("streams per core")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(fontsize=8, frameon=False)
     figure.suptitle(f"One thread of {machine}: the same audio and weights", fontsize=10)
-    figure.tight_layout()
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(file, dpi=120)
     plt.close(figure)
