@@ -43,8 +43,8 @@ def tables(model: str, chunks: Chunks) -> str:
         f"### {model}",
         "",
         "| chunk | contender | streams per core: median (min - max) | at batch | step of one stream, ms |"
-        " features, ms | RSS at 1 / 32 streams, MB | WER | words as ours fp32 |",
-        "|---|---|---|---|---|---|---|---|---|",
+        " features, ms | RSS at 1 / 32 streams, MB | WER | words as ours fp32 | letters |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for chunk, found in chunks.items():
         lines += [_row(chunk, c.name, found[c.name]) for c in CONTENDERS]
@@ -84,6 +84,7 @@ def _row(chunk: str, name: str, r: dict[str, Any]) -> str:
         f"{memory[str(BATCHES[0])]:.0f} / {memory[str(BATCHES[-1])]:.0f}",
         "-" if r["wer"] is None else f"{r['wer']:.1%}",
         f"{r['words_as_ours_fp32']:.1%}",
+        str(r["letters"]),
     )
     return f"| {' | '.join(cells)} |"
 
@@ -95,7 +96,7 @@ def picture(file: Path, machine: str, models: dict[str, Chunks]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(models), figsize=(7 * len(models), 4.4), squeeze=False)
+    figure, panels = plt.subplots(1, len(models), figsize=(7 * len(models), 4.8), squeeze=False, layout="constrained")
     for panel, (model, chunks) in zip(panels[0], models.items(), strict=True):
         width = 0.8 / len(CONTENDERS)
         for i, (contender, color) in enumerate(zip(CONTENDERS, COLORS, strict=True)):
@@ -108,8 +109,7 @@ def picture(file: Path, machine: str, models: dict[str, Chunks]) -> None:
         panel.set_title(model)
         panel.set_ylabel("streams per core")
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(fontsize=8, frameon=False)
     figure.suptitle(f"One thread of {machine}: the same audio and weights", fontsize=10)
-    figure.tight_layout()
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(file, dpi=120)
     plt.close(figure)

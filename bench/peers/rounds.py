@@ -62,7 +62,8 @@ def compare(files: Files, heard: Heard, chunk_ms: int, rounds: int, cpu: int, py
                 **{str(batch): sweep[contender][batch]["peak_mb"] for batch in (BATCHES[0], BATCHES[-1])},
             },
             "wer": None if heard.texts is None else error_rate(heard.texts, texts[contender]),
-            "words_as_ours_fp32": round(1 - error_rate(texts[OURS_FP32], texts[contender]), 4),
+            "words_as_ours_fp32": round(max(0.0, 1 - error_rate(texts[OURS_FP32], texts[contender])), 4),
+            "letters": sum(map(len, texts[contender])),
             "sweep": sweep[contender],
             "rounds": measured[contender],
         }
