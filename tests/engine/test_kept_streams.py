@@ -71,7 +71,8 @@ def test_a_stream_that_is_kept_goes_on_without_the_segment_it_was_in(
     missing = all_words[len(given) : len(all_words) - len(later)]
     assert all(start <= cut + gap for _, start, _ in missing)
     assert sum(u.samples for u in driver.of(1, Usage)) == cut
-    assert sum(u.samples for u in driver.of(2, Usage)) == driver.of(2, Usage)[-1].total == len(samples) - cut
+    used = driver.of(2, Usage)  # none where nothing was left to hear
+    assert sum(u.samples for u in used) == (used[-1].total if used else 0) == len(samples) - cut
     assert driver.of(2, Started)[0].sequence == 1
 
 
