@@ -22,6 +22,8 @@ async def start(environment: dict[str, str]) -> asyncio.subprocess.Process:
         env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # A shell without job control lets what it runs in the background ignore Ctrl-C, these tests for instance.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -35,23 +37,21 @@ async def test_it_shows_interim_and_final_captions_and_exits_0(own_engine: dict[
 
 
 async def test_ctrl_c_stops_everything_that_it_started(own_engine: dict[str, str]) -> None:
-    for _ in range(3):
-        demo = await start(own_engine)
-        assert demo.stdout is not None
-        await asyncio.wait_for(_first_caption(demo.stdout), 2 * TIMEOUT)
-        demo.send_signal(signal.SIGSTOP)  # else it may come to its end while its processes are counted
-        family = psutil.Process(demo.pid).children(recursive=True)
-        assert {"livekit-server"} <= {process.name() for process in family}
-        demo.send_signal(signal.SIGINT)
-        demo.send_signal(signal.SIGCONT)
-        out, _ = await asyncio.wait_for(demo.communicate(), TIMEOUT)
-        _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=10)
-        assert not alive
-        if b"the final caption was read" not in out:  # else it was over: on a busy machine the first caption is late
-            break
+    demo = await start(own_engine)
+    assert demo.stdout is not None
+    stdout = demo.stdout
+
+    async def first_caption() -> None:
+        while b"interim" not in await stdout.readline():
+            pass
+
+    await asyncio.wait_for(first_caption(), 2 * TIMEOUT)
+    demo.send_signal(signal.SIGSTOP)  # else it may come to its end while its processes are counted
+    family = psutil.Process(demo.pid).children(recursive=True)
+    assert {"livekit-server"} <= {process.name() for process in family}
+    demo.send_signal(signal.SIGINT)
+    demo.send_signal(signal.SIGCONT)
+    await asyncio.wait_for(demo.communicate(), TIMEOUT)
     assert demo.returncode == 130
-
-
-async def _first_caption(stdout: asyncio.StreamReader) -> None:
-    while b"interim" not in await stdout.readline():
-        pass
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, timeout=10)
+    assert not alive
