@@ -18,7 +18,7 @@ import numpy as np
 from bench.speech import NOISE, conversation
 from nemostream.encoders import Floats
 from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
-from nemostream.mel import MelFilters, MelStream
+from nemostream.mel import MelFilters
 from nemostream.models.checkpoint import FILTERS, WINDOW, Checkpoint
 from nemostream.models.config import ConformerConfig
 from nemostream.models.convert import decoder_weights
@@ -60,7 +60,7 @@ def draw_weights(config: ConformerConfig, front: dict[str, Tensor], rng: np.rand
     mels = MelFilters(front[FILTERS][0].numpy(), front[WINDOW].numpy())
     talk = [conversation(stream, TUNING_SECONDS, share=1.0) for stream in range(TUNING_STREAMS)]
     talk.append((NOISE * rng.standard_normal(len(talk[0]))).astype(np.float32))
-    mel = torch.from_numpy(np.stack([MelStream(mels).push(samples) for samples in talk]))
+    mel = torch.from_numpy(np.stack([mels.whole(samples) for samples in talk]))
     _centre(model, mel)
     lookahead = sorted(config.encoder.lookaheads)[len(config.encoder.lookaheads) // 2]
     encoded, _ = model.encoder(mel, _lengths(mel), lookahead)

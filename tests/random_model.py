@@ -23,7 +23,7 @@ def write_random_nemo(path: Path, toy: Path, seed: int = 5) -> None:
     import torch
     import yaml
 
-    from nemostream.mel import MelFilters, MelStream
+    from nemostream.mel import MelFilters
     from nemostream.models.checkpoint import CONFIG, FILTERS, WEIGHTS, WINDOW, write_checkpoint
     from nemostream.models.config import read_config
     from nemostream.models.heads import ConformerModel
@@ -71,7 +71,7 @@ def write_random_nemo(path: Path, toy: Path, seed: int = 5) -> None:
     # What all frames have in common is taken out of the heads' input; rounded, so that no machine's last bits matter.
     model = ConformerModel(read_config(raw, "random")).eval()
     model.load_state_dict({name: torch.from_numpy(state[name]) for name in shapes})
-    mel = torch.from_numpy(MelStream(MelFilters(state[FILTERS][0], state[WINDOW])).push(utterance(3)[1]))
+    mel = torch.from_numpy(MelFilters(state[FILTERS][0], state[WINDOW]).whole(utterance(3)[1]))
     with torch.no_grad():
         encoded, _ = model.encoder(mel[None], torch.tensor([len(mel)]), LOOKAHEADS[1])
     common = np.round(encoded[0].mean(0).numpy() * 32) / np.float32(32)

@@ -25,18 +25,15 @@ from bench.engine.agreement import Agreement, agreement, placed
 from bench.engine.audio import Load
 from bench.engine.processes import rss_mb
 from nemostream import blas
-from nemostream.encoders import Floats
+from nemostream.feed import Feed
 from nemostream.group import Group
-from nemostream.mel import MelStream
 from nemostream.model import Model
+from nemostream.protocol import NO_ENDPOINT
 from nemostream.scheduler import Slot
 from nemostream.work import Work
 
 SETTLED = 2
 """Steps at the beginning that are not counted: they make buffers."""
-PREROLL = 7
-"""Mel frames of a stream's first chunk that lie before the stream."""
-
 
 COMPARED = 8
 """Streams whose tokens are compared with what they say alone."""
@@ -100,22 +97,23 @@ def run(job: Job) -> Batch:
 def _run(model: Model, job: Job, streams: list[int]) -> tuple[list[float], list[list[tuple[int, int]]]]:
     """One batch: ms of each step, tokens of each stream."""
     frames = model.chunk_frames(job.chunk_ms)
-    width = 8 * frames
     load = Load(len(streams), job.chunk_ms, job.chunk_ms, (job.steps + 1) * job.chunk_ms / 1000)
-    mels: list[Floats] = []
-    for stream in streams:
-        mel = MelStream(model.mel).push(load.samples(stream))
-        mels.append(np.concatenate([np.zeros((PREROLL, mel.shape[1]), np.float32), mel]))
+    feeds = [Feed(model.mel, frames, NO_ENDPOINT) for _ in streams]
+    for stream, feed in zip(streams, feeds, strict=True):
+        feed.push(load.samples(stream))
     group = Group("batch", model, frames, len(streams))
     for row in range(len(streams)):
         group.take(row, model.decoder_name(None), Slot())
     took: list[float] = []
     tokens: list[list[tuple[int, int]]] = [[] for _ in streams]
     for step in range(job.steps):
-        work = [Work(mel[step * width : (step + 1) * width], frames) for mel in mels]
+        windows = [window for feed in feeds if (window := feed.chunk()) is not None]
+        work = [Work(window, frames, first=step == 0) for window in windows]
         began = time.perf_counter()
         outcomes = group.run(range(len(streams)), len(streams), work)
         took.append(1000 * (time.perf_counter() - began))
+        for feed in feeds:
+            feed.take_chunk()
         for mine, outcome in zip(tokens, outcomes, strict=True):
             if outcome.error is not None:
                 raise outcome.error

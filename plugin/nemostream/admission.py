@@ -16,7 +16,7 @@ from nemostream.errors import EngineFull
 from nemostream.scheduler import CROWD_WAIT, STEP_BOUND, Load, Slot, step_bound
 
 TIME_LIMIT = 0.8
-"""The part of time that the steps of live streams may be predicted to take. The rest is for mel, events and flushes."""
+"""The part of time that the steps of live streams may be predicted to take. The rest is for events and flushes."""
 CALLS = round(1 / CROWD_WAIT)
 """Steps a chunk that a group needs at most. Small groups take more, but only while there is time: what is late runs
 together."""

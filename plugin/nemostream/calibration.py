@@ -89,11 +89,11 @@ def cached(model: Model, threads: int | None) -> dict[int, Line]:
 
 
 def measure(model: Model, chunk_frames: int, seconds: float = SECONDS, clock: Clock = time.perf_counter) -> Line:
-    """The cost of a step, encoder and decoder, on scratch rows that hear noise."""
+    """The cost of a step, mel frames to tokens, on scratch rows that hear noise."""
     group = Group("calibration", model, chunk_frames, SIZES[-1])
     rng = np.random.default_rng(0)
-    shape = 8 * chunk_frames, model.bundle.info.mel.n_mels
-    work = [Work(rng.standard_normal(shape, np.float32), chunk_frames) for _ in range(SIZES[-1])]
+    samples = model.mel.span(8 * chunk_frames)
+    work = [Work(0.1 * rng.standard_normal(samples, np.float32), chunk_frames) for _ in range(SIZES[-1])]
     for row in range(SIZES[-1]):
         group.take(row, model.decoder_name(None), Slot())
     took: dict[int, list[float]] = {}

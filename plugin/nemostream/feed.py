@@ -1,7 +1,7 @@
-"""The way in of a stream: samples to chunks of mel frames, with requests in their place between them.
+"""The way in of a stream: samples to windows of a chunk each, with requests in their place between them.
 
 feed.push(samples); feed.request(Request("flush", 7)); feed.push(more)
-feed.chunk()      # the chunks before the request, one by one (`take_chunk`), then None
+feed.chunk()      # the windows before the request, one by one (`take_chunk`), then None
 feed.open_request # now the request; `more` waits until `answered`
 """
 
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemostream.encoders import Floats
+from nemostream.errors import SnapshotError
 from nemostream.inbox import Item, Part, Request, SampleQueue, from_part, length, put, to_part
-from nemostream.mel import MelFilters, MelStream
+from nemostream.mel import MelFilters
 from nemostream.protocol import SAMPLE_RATE, Endpointing, Samples
 from nemostream.vad import WINDOW, Ear, EarState
 
 FRONT_FRAMES = 7
-"""Mel frames before the stream in its first chunk: chunk k takes frames [8Tk - 7, 8Tk + 8T - 8]."""
+"""Mel frames before the stream in its first chunk, all zero: chunk k takes frames [8Tk - 7, 8Tk + 8T - 8]."""
 GAP_FINALISES = SAMPLE_RATE * 400 // 1000
 """A gap this long (400 ms) finalises what is pending; a shorter one is filled with silence."""
 
@@ -30,14 +30,12 @@ class FeedState:
     """A Feed as plain data.
 
     Attributes:
-        frames: (n, n_mels) mel frames that wait for the rest of their chunk.
-        mel_tail: MelStream.tail.
+        window: the samples of the next chunk's frames so far, with those that the chunk before needed too.
         unjudged: what the detector has not reached.
-        inbox: what no mel frame was made of.
+        inbox: what is behind the window.
     """
 
-    frames: Floats
-    mel_tail: tuple[Floats, float]
+    window: Samples
     heard: int
     finalised: int
     endpointing: Endpointing
@@ -56,13 +54,17 @@ class Feed:
         ear: voice activity of this stream; None while it is off.
         endpointing: what was asked for last; it may not have been reached.
         blank_ms: run of blanks that ends a segment in the chunk that is next; None: none does.
-        heard: samples that have become mel frames, or wait for the rest of one.
+        heard: samples that were in the window of some chunk.
         finalised: what was `heard` when the last request was answered.
         open_request: the request that all chunks before it have reached; audio behind it waits.
     """
 
     def __init__(
-        self, filters: MelFilters, chunk_frames: int, endpointing: Endpointing, jump: Callable[[int], None]
+        self,
+        filters: MelFilters,
+        chunk_frames: int,
+        endpointing: Endpointing,
+        jump: Callable[[int], None] = lambda samples: None,
     ) -> None:
         """`jump(samples)` is told of a gap when all before it has been finalised."""
         self.ear: Ear | None = None
@@ -72,10 +74,11 @@ class Feed:
         self.finalised = 0
         self.open_request: Request | None = None
         self._jump = jump
-        self._width = 8 * chunk_frames
-        self._filters = filters
-        self._mel = MelStream(filters)
-        self._frames: Floats = np.zeros((FRONT_FRAMES, filters.n_mels), np.float32)
+        self._step = 8 * chunk_frames * filters.hop
+        span = filters.span(8 * chunk_frames)
+        self._overlap = span - self._step
+        self._window: Samples = np.zeros(span, np.float32)
+        self._filled = FRONT_FRAMES * filters.hop + filters.before
         self._unjudged: deque[Item] = deque()
         self._inbox: deque[Item] = deque()
         self._requests = 0
@@ -85,6 +88,13 @@ class Feed:
     def push(self, samples: Samples) -> None:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
         the audio was cut."""
+        end = self._filled + len(samples)
+        if self.ear is None and not self._unjudged and not self._inbox and end <= len(self._window):
+            if self.open_request is None:  # nothing stands in its way
+                self._window[self._filled : end] = samples
+                self._filled = end
+                self.heard += len(samples)
+                return
         self._waiting += len(samples)
         put(self._unjudged, samples)
         self._pass()
@@ -122,7 +132,7 @@ class Feed:
 
     @property
     def waiting(self) -> int:
-        """Samples that no mel frame has been made of."""
+        """Samples behind the window."""
         return self._waiting
 
     @property
@@ -140,20 +150,27 @@ class Feed:
         """A request has not been answered, or audio waits behind a complete chunk."""
         return bool(self._inbox) or self.asked
 
-    def chunk(self) -> Floats | None:
-        """(8T, n_mels): the next chunk, if it is complete."""
-        return self._frames[: self._width] if len(self._frames) >= self._width else None
+    @property
+    def ready(self) -> bool:
+        """There is a chunk, or a request whose turn it is."""
+        return self._filled == len(self._window) or self.open_request is not None
+
+    def chunk(self) -> Samples | None:
+        """The window of the next chunk, if it is full: a view."""
+        return self._window if self._filled == len(self._window) else None
 
     def take_chunk(self) -> None:
         """The chunk was used."""
-        self._frames = self._frames[self._width :]
-        self._fill()
+        self._window[: self._overlap] = self._window[self._step :]
+        self._filled = self._overlap
+        if self._inbox:
+            self._fill()
 
-    def padded(self, steps: int) -> Floats:
-        """(8T * steps, n_mels): the frames that wait, and those that would come if only silence followed."""
-        missing = steps * self._width - len(self._frames)
-        silence = np.zeros(missing * self._filters.hop + len(self._filters.window), np.float32)
-        return np.concatenate([self._frames, self._mel.fork().push(silence)[:missing]])
+    def padded(self, steps: int) -> list[Samples]:
+        """The windows of as many chunks, if only silence followed."""
+        samples = np.zeros(steps * self._step + self._overlap, np.float32)
+        samples[: self._filled] = self._window[: self._filled]
+        return [samples[i * self._step :][: len(self._window)] for i in range(steps)]
 
     def answered(self) -> None:
         """The open request was answered: the audio behind it may come."""
@@ -163,10 +180,9 @@ class Feed:
         self._fill()
 
     def export(self) -> FeedState:
-        """All of it, shared, not copied: nothing here is changed in place."""
+        """A copy of the window; the rest is shared, and never changed in place."""
         return FeedState(
-            frames=self._frames,
-            mel_tail=self._mel.tail,
+            window=self._window[: self._filled].copy(),
             heard=self.heard,
             finalised=self.finalised,
             endpointing=self.endpointing,
@@ -178,12 +194,18 @@ class Feed:
         )
 
     def load(self, saved: FeedState) -> None:
-        """Go on where `saved` was exported."""
+        """Go on where `saved` was exported.
+
+        Raises:
+            SnapshotError: its window is none of this chunk size.
+        """
+        if saved.window.ndim != 1 or not self._overlap <= len(saved.window) <= len(self._window):
+            raise SnapshotError(f"the saved stream has a window of shape {saved.window.shape}; open it without resume")
         self.heard, self.finalised, self.endpointing = saved.heard, saved.finalised, saved.endpointing
         self.open_request, self.blank_ms = saved.open_request, saved.blank_ms
         self.ear = None if saved.ear is None else Ear.load(saved.ear)
-        self._frames = saved.frames
-        self._mel.load(saved.mel_tail)
+        self._filled = len(saved.window)
+        self._window[: self._filled] = saved.window
         self._unjudged = deque(map(from_part, saved.unjudged))
         self._inbox = deque(map(from_part, saved.inbox))
         asked = [x for x in (*self._unjudged, *self._inbox, self.open_request) if isinstance(x, Request)]
@@ -217,8 +239,8 @@ class Feed:
         self.ear.silence_samples = silence_samples
 
     def _fill(self) -> None:
-        """Make mel frames, but never more than the next chunk needs: a big push costs its share at every step."""
-        while self._inbox and self.open_request is None and len(self._frames) < self._width:
+        """Fill the window of the next chunk, as far as the next request."""
+        while self._inbox and self.open_request is None and self._filled < len(self._window):
             first = self._inbox[0]
             if isinstance(first, Request):
                 self._inbox.popleft()
@@ -232,9 +254,10 @@ class Feed:
                 self.blank_ms = first.blank_ms
                 self._inbox.popleft()
                 continue
-            samples = first.take((self._width - len(self._frames)) * self._filters.hop)
+            samples = first.take(len(self._window) - self._filled)
             if not first:
                 self._inbox.popleft()
             self.heard += len(samples)
             self._waiting -= len(samples)
-            self._frames = np.concatenate([self._frames, self._mel.push(samples)])
+            self._window[self._filled : self._filled + len(samples)] = samples
+            self._filled += len(samples)

@@ -11,6 +11,7 @@ import numpy as np
 
 from nemostream.encoders import EncoderRows, Floats, Indices, RowState
 from nemostream.errors import SnapshotError, StepFailed
+from nemostream.feed import FRONT_FRAMES
 from nemostream.greedy import Decoder, Token
 from nemostream.model import Model
 from nemostream.rows import Rows
@@ -123,20 +124,16 @@ class Group:
     def _step(self, rows: Sequence[int], dense: int | None, work: Sequence[Work]) -> list[Outcome]:
         """One try: it commits all of the step, or raises and has changed nothing."""
         index = np.array(rows, np.intp)
+        mel = self._mel(work)
         positions: Indices
         if dense is None:
-            mel: Floats = np.stack([w.mel for w in work])
             positions = np.arange(len(rows))
             encoded = self._encoder.step(index, mel)
         else:
-            mel = np.zeros((dense, *work[0].mel.shape), np.float32)
-            for row, w in zip(rows, work, strict=True):
-                mel[row] = w.mel
             positions = index
-            encoded = self._encoder.step(dense, mel)
+            encoded = self._encoder.step(dense, mel if len(rows) == dense else _spread(mel, index, dense))
         self.counters.steps += 1
-        names = np.array([self._decoder_of[row] for row in rows])
-        mine = {name: np.flatnonzero(names == name) for name in self._decoders if name in names}
+        mine = self._by_decoder(rows)
         before = {name: self._decoders[name].save(index[its]) for name, its in mine.items()}
         try:
             return self._keep(index, positions, encoded, work, mine)
@@ -153,7 +150,8 @@ class Group:
         Decoders can be put back; the encoder's commit cannot, so it comes when nothing else can fail.
         """
         saved = dict(self._saved)
-        for row, w in zip(rows.tolist(), work, strict=True):
+        trials = [(row, w) for row, w in zip(rows.tolist(), work, strict=True) if not w.committed]
+        for row, w in trials:
             if w.save:
                 saved[self.rows.owner(row)] = self._encoder.save(row), self._decoder(row).save(row)
         outcomes = [Outcome() for _ in work]
@@ -163,7 +161,7 @@ class Group:
             for i, found in zip(its.tolist(), tokens, strict=True):
                 outcomes[i].tokens = found
         undo: list[tuple[int, Any]] = []
-        for row, w in zip(rows.tolist(), work, strict=True):
+        for row, w in trials:
             if w.restore:
                 encoder_state, decoder_state = saved.pop(self.rows.owner(row))
                 self._decoder(row).restore(row, decoder_state)
@@ -173,12 +171,34 @@ class Group:
         self._saved = saved
         return outcomes
 
+    def _mel(self, work: Sequence[Work]) -> Floats:
+        """(B, 8T, n_mels): what the encoder gets of the samples."""
+        mel = self.model.mel.chunks([w.samples for w in work])
+        for i, w in enumerate(work):
+            if w.first:
+                mel[i, :FRONT_FRAMES] = 0.0
+        return mel
+
+    def _by_decoder(self, rows: Sequence[int]) -> dict[str, Indices]:
+        """Which of `rows` each decoder has, as positions."""
+        if len(self._decoders) == 1:
+            return {name: np.arange(len(rows)) for name in self._decoders}
+        names = np.array([self._decoder_of[row] for row in rows])
+        return {name: np.flatnonzero(names == name) for name in self._decoders if name in names}
+
     def _decoder(self, row: int) -> Decoder:
         return self._decoders[self._decoder_of[row]]
 
     def _move(self, source: int, target: int) -> None:
         self._encoder.move(source, target)
         self._decoder(source).move(source, target)
+
+
+def _spread(mel: Floats, rows: Indices, total: int) -> Floats:
+    """(total, 8T, n_mels): the rows at their places, zeros between them."""
+    spread = np.zeros((total, *mel.shape[1:]), np.float32)
+    spread[rows] = mel
+    return spread
 
 
 def _step_failed(error: Exception) -> StepFailed:

@@ -1,7 +1,8 @@
-"""Incremental log-mel spectrogram, equal to NeMo's offline front end whatever the size of the pushes.
+"""Log-mel frames of samples, equal to NeMo's offline front end; of all rows of a step at once.
 
-    mel = MelStream(MelFilters(filters, window))
-    frames = mel.push(samples)          # (n, n_mels): the frames that became final
+    filters = MelFilters(bank, window)
+    mel = filters.chunks([window, window])      # (2, 8T, n_mels), of two streams' windows of samples
+    mel = filters.whole(samples)                # (m, n_mels), of a recording
 
 Frame t covers the pre-emphasised samples [160t - 200, 160t + 200), zero before the stream, so it is final once
 160t + 200 samples are known. Formula: NeMo's AudioToMelSpectrogramPreprocessor with normalize "NA", pad_to 0, dither 0.
@@ -9,12 +10,16 @@ Frame t covers the pre-emphasised samples [160t - 200, 160t + 200), zero before 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from nemostream.encoders import Floats
+
+AT_ONCE = 256
+"""Frames that are computed together: more would leave the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,58 +42,44 @@ class MelFilters:
     def n_mels(self) -> int:
         return int(self.filters.shape[0])
 
+    @property
+    def before(self) -> int:
+        """Samples before its middle that a frame needs: half a window, and one more for the pre-emphasis."""
+        return len(self.window) // 2 + 1
+
     @cached_property
     def columns(self) -> Floats:
         """(n_fft // 2 + 1, n_mels): the filters as the right side of a product."""
         return np.ascontiguousarray(self.filters.T)
 
+    def span(self, frames: int) -> int:
+        """Samples from the first that `frames` frames need to the last."""
+        return (frames - 1) * self.hop + len(self.window) + 1
 
-class MelStream:
-    """The front end of one stream."""
+    def chunks(self, windows: Sequence[Floats]) -> Floats:
+        """Frames (B, m, n_mels) of B windows of equally many samples. A row's frames do not depend, to the bit, on the
+        others: every product has the shape of one row."""
+        at_once = max(1, AT_ONCE * self.hop // len(windows[0]))
+        parts = [self._frames(np.stack(windows[i : i + at_once])) for i in range(0, len(windows), at_once)]
+        return np.concatenate(parts)
 
-    __slots__ = ("_buffer", "_last", "_shared")
+    def whole(self, samples: Floats) -> Floats:
+        """All frames (m, n_mels) that the samples (n,) of a stream, from its beginning, make final."""
+        silence = np.zeros(self.before, np.float32)
+        if len(samples) + len(silence) < self.span(1):
+            return np.zeros((0, self.n_mels), np.float32)
+        return self._frames(np.concatenate([silence, samples])[None])[0]
 
-    def __init__(self, shared: MelFilters) -> None:
-        self._shared = shared
-        # Half a window of silence stands before the stream: NeMo centres its frames.
-        self._buffer: Floats = np.zeros(len(shared.window) // 2, np.float32)
-        self._last = np.float32(0.0)
-
-    def fork(self) -> MelStream:
-        """A copy that goes its own way: a flush feeds it silence and throws it away."""
-        other = object.__new__(MelStream)
-        other._shared, other._buffer, other._last = self._shared, self._buffer, self._last
-        return other
-
-    @property
-    def tail(self) -> tuple[Floats, float]:
-        """What the next frames need of the samples so far, and the last of them."""
-        return self._buffer, float(self._last)
-
-    def load(self, tail: tuple[Floats, float]) -> None:
-        """Go on where that `tail` was."""
-        self._buffer, self._last = tail[0], np.float32(tail[1])
-
-    def push(self, samples: Floats) -> Floats:
-        """Take float32 samples (n,); return the frames (m, n_mels) that are now final, m possibly 0."""
-        s = self._shared
-        if len(samples):
-            previous = np.empty_like(samples)
-            previous[0], previous[1:] = self._last, samples[:-1]
-            self._last = samples[-1]
-            self._buffer = np.concatenate([self._buffer, samples - np.float32(s.preemphasis) * previous])
-        width = len(s.window)
-        n = max(0, (len(self._buffer) - width) // s.hop + 1)
-        if n == 0:
-            return np.zeros((0, s.n_mels), np.float32)
-        # Overlapping views; numpy's own sliding_window_view takes longer than the rest of a small push.
-        step = self._buffer.itemsize
-        frames: Floats = np.ndarray((n, width), np.float32, self._buffer, strides=(s.hop * step, step)) * s.window
-        spectrum = np.fft.rfft(frames, s.n_fft, axis=1)
-        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-        # One product per frame, not one for the push: a product's last bits depend on its shape, and the frames must
-        # not depend on how samples were cut.
-        mel: Floats = (power[:, None] @ s.columns)[:, 0]
-        self._buffer = self._buffer[n * s.hop :]
-        logs: Floats = np.log(mel + np.float32(s.guard))
+    def _frames(self, samples: Floats) -> Floats:
+        """(B, n) samples to (B, m, n_mels), as many frames as they hold."""
+        emphasised = samples[:, 1:] - np.float32(self.preemphasis) * samples[:, :-1]
+        rows, width = len(samples), len(self.window)
+        shape = rows, (samples.shape[1] - self.span(1)) // self.hop + 1, width
+        step = emphasised.itemsize
+        # Overlapping views; numpy's own sliding_window_view takes longer than the rest of a small step.
+        strides = emphasised.strides[0], self.hop * step, step
+        views: Floats = np.ndarray(shape, np.float32, emphasised, strides=strides)
+        spectrum = np.fft.rfft(views * self.window, self.n_fft, axis=2)
+        power = spectrum.real**2 + spectrum.imag**2
+        logs: Floats = np.log(power.astype(np.float32, copy=False) @ self.columns + np.float32(self.guard))
         return logs

@@ -17,19 +17,21 @@ class Model:
 
     Attributes:
         precision: of the encoder, "int8" or "fp32".
-        mel: constants of the front end.
+        mel: the front end.
         vocabulary: the pieces.
         frame_samples: samples per encoder frame.
         flush_samples: silence that a flush runs behind the pending audio (P).
         delay_samples: how long after a sound its token is emitted.
     """
 
-    def __init__(self, bundle: Bundle, backend: EncoderBackend, precision: str) -> None:
+    def __init__(
+        self, bundle: Bundle, backend: EncoderBackend, precision: str, front_end: type[MelFilters] = MelFilters
+    ) -> None:
         info = bundle.info
         self.bundle = bundle
         self.precision = precision
         self.backend = backend
-        self.mel = MelFilters(
+        self.mel = front_end(
             bundle.weights["mel.filters"],
             bundle.weights["mel.window"],
             info.mel.n_fft,
@@ -60,9 +62,9 @@ class Model:
         if chosen not in held:
             raise BundleError(f"{path} holds {', '.join(held)}, not {chosen}; convert the model again with {chosen}")
         if encoder == "null":
-            from nemostream.encoders.null import NullBackend
+            from nemostream.encoders.null import NullBackend, NullFilters
 
-            return cls(bundle, NullBackend(bundle), "null")
+            return cls(bundle, NullBackend(bundle), "null", NullFilters)
         from nemostream.encoders.onnx import OnnxBackend
 
         return cls(bundle, OnnxBackend(bundle, chosen, threads), chosen)

@@ -7,13 +7,13 @@ while (work := stream.next_work()) is not None:     # the engine runs many strea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from nemostream.encoders import Floats
 from nemostream.errors import AudioError, Overrun
 from nemostream.feed import GAP_FINALISES, Feed, FeedState
 from nemostream.greedy import Token
@@ -47,10 +47,9 @@ class StreamState:
 
 @dataclass(slots=True, eq=False)
 class _Trial:
-    """The uncommitted steps of a request under way: `mel` for `steps` chunks, of which `frames` are decoded."""
+    """The uncommitted steps of a request under way: the `windows` of their chunks, of which `frames` are decoded."""
 
-    mel: Floats
-    steps: int
+    windows: list[Samples]
     frames: int
     tokens: list[Token]
     done: int = 0
@@ -86,7 +85,8 @@ class Stream:
         if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
             found = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
             raise AudioError(f"push takes a float32 array of mono samples, shape (n,), not {found}")
-        if not np.isfinite(samples).all():
+        # The product is finite unless a sample is not, or samples are far louder than any sound.
+        if not math.isfinite(samples.dot(samples)) and not np.isfinite(samples).all():
             raise AudioError("the audio holds NaN or infinite samples; send finite values in -1..1")
         if at_sample is not None and at_sample > self._pushed:
             self.gap(at_sample - self._pushed)
@@ -130,7 +130,7 @@ class Stream:
     @property
     def ready(self) -> bool:
         """`next_work` has something."""
-        return self.feed.open_request is not None or self.feed.chunk() is not None
+        return self.feed.ready
 
     @property
     def urgent(self) -> bool:
@@ -166,17 +166,18 @@ class Stream:
         """The next step this stream can take, or None: more audio is needed."""
         chunk = self.feed.chunk()
         if chunk is not None:
-            return Work(chunk, self.chunk_frames)
+            return Work(chunk, self.chunk_frames, first=self._chunks == 0)
         if self.feed.open_request is None:
             return None
         trial = self._trial = self._trial or self._begin_trial()
-        step, width = trial.done, 8 * self.chunk_frames
+        step = trial.done
         return Work(
-            trial.mel[step * width : (step + 1) * width],
+            trial.windows[step],
             min(self.chunk_frames, trial.frames - step * self.chunk_frames),
+            first=self._chunks + step == 0,
             committed=False,
             save=step == 0,
-            restore=step == trial.steps - 1,
+            restore=step == len(trial.windows) - 1,
         )
 
     def peek_work(self, every: int) -> Work | None:
@@ -186,7 +187,9 @@ class Stream:
             return None
         self._peeked = self.feed.heard
         frames = (self.feed.heard - self._consumed) // self._model.frame_samples
-        return Work(self.feed.padded(1), frames, committed=False, save=True, restore=True, peek=True)
+        (window,) = self.feed.padded(1)
+        first = self._chunks == 0
+        return Work(window, frames, first=first, committed=False, save=True, restore=True, peek=True)
 
     def done(self, work: Work, tokens: Sequence[Token]) -> list[Event]:
         """Take the tokens of a step (frames counted from its chunk's start); the events that follow from them."""
@@ -257,7 +260,7 @@ class Stream:
         end = self.feed.heard + self._model.flush_samples
         steps = -(-(end - self._consumed) // (self.chunk_frames * self._model.frame_samples))
         frames = -(-end // self._model.frame_samples) - self._chunks * self.chunk_frames
-        return _Trial(self.feed.padded(steps), steps, frames, [])
+        return _Trial(self.feed.padded(steps), frames, [])
 
     def _commit(self, tokens: Sequence[Token]) -> list[Event]:
         self._chunks += 1

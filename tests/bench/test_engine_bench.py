@@ -22,7 +22,7 @@ from bench.engine.row import Row, slope
 from bench.engine.slo import most_streams
 from bench.speech import NOISE, conversation, sentences
 from nemostream.greedy import RnntDecoder
-from nemostream.mel import MelFilters, MelStream
+from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle
 from nemostream.models.checkpoint import FILTERS, WINDOW, read_checkpoint
 from nemostream.models.convert import decoder_weights
@@ -176,7 +176,7 @@ def test_a_random_model_is_read_and_speaks(tmp_path: Path, monkeypatch: pytest.M
     quiet = (NOISE * np.random.default_rng(9).standard_normal(12 * SAMPLE_RATE)).astype(np.float32)
     spoken: list[int] = []
     for samples in (conversation(9, 12.0, share=1.0), quiet):
-        mel = torch.from_numpy(MelStream(mels).push(samples))
+        mel = torch.from_numpy(mels.whole(samples))
         encoded, _ = model.encoder(mel[None], torch.tensor([len(mel)]), 1)
         decoder = RnntDecoder(decoder_weights(checkpoint, model), 10, 1)
         decoder.reset(0)

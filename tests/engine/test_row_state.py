@@ -8,17 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nemostream.encoders import Arrays, Floats, RowState
+from nemostream.encoders import Arrays, RowState
 from nemostream.errors import SnapshotError
+from nemostream.feed import Feed
 from nemostream.greedy import Token
 from nemostream.group import Group
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
+from nemostream.protocol import NO_ENDPOINT, Samples
 from nemostream.scheduler import Slot
 from nemostream.work import Work
 from tests.engine.conftest import utterance
 from tests.engine.driver import load
-from tests.models.streaming import chunk_of, chunks_in, log_mel
 
 CHUNKS_MS = [80, 160, 560, 1120]
 
@@ -30,13 +31,24 @@ def group_of(model: Model, chunk_ms: int, *owners: str, decoder: str = "rnnt", c
     return group
 
 
-def run(group: Group, mels: dict[str, Floats], chunks: Sequence[int]) -> dict[str, list[Token]]:
+def windows_of(model: Model, chunk_ms: int, samples: Samples) -> list[Samples]:
+    """Of every chunk that the samples complete."""
+    feed = Feed(model.mel, model.chunk_frames(chunk_ms), NO_ENDPOINT)
+    feed.push(samples)
+    windows = []
+    while (window := feed.chunk()) is not None:
+        windows.append(window.copy())
+        feed.take_chunk()
+    return windows
+
+
+def run(group: Group, windows: dict[str, list[Samples]], chunks: Sequence[int]) -> dict[str, list[Token]]:
     """Run those chunks of every owner as one batch; the tokens, frames counted from the stream's start."""
-    found: dict[str, list[Token]] = {owner: [] for owner in mels}
+    found: dict[str, list[Token]] = {owner: [] for owner in windows}
     frames = group.chunk_frames
-    order = sorted(mels, key=group.rows.row)
+    order = sorted(windows, key=group.rows.row)
     for k in chunks:
-        work = [Work(chunk_of(mels[owner], k, frames), frames) for owner in order]
+        work = [Work(windows[owner][k], frames, first=k == 0) for owner in order]
         outcomes = group.run([group.rows.row(owner) for owner in order], len(order), work)
         for owner, outcome in zip(order, outcomes, strict=True):
             assert outcome.error is None
@@ -61,36 +73,36 @@ def through_bytes(state: RowState) -> RowState:
 @pytest.mark.parametrize("decoder", ["rnnt", "ctc"])
 @pytest.mark.parametrize("chunk_ms", CHUNKS_MS)
 def test_a_row_goes_on_elsewhere_to_the_bit(
-    toy: Model, toy_int8: Model, toy_bundle: Bundle, precision: str, decoder: str, chunk_ms: int
+    toy: Model, toy_int8: Model, precision: str, decoder: str, chunk_ms: int
 ) -> None:
     """In another group and among other neighbours, before and after the rings are full: tokens and frames are those of
     the row that stayed. At the same place of the batch so are the exact probabilities, and the state at the end."""
     model = toy if precision == "fp32" else toy_int8
-    mels = {name: log_mel(toy_bundle, utterance(60 + i, 14)) for i, name in enumerate("abcde")}
+    said = {name: windows_of(model, chunk_ms, utterance(60 + i, 14)) for i, name in enumerate("abcde")}
     frames = model.chunk_frames(chunk_ms)
-    last = chunks_in(mels["a"], frames)
+    last = min(map(len, said.values()))
     assert last * frames > 80
     early, late = last // 4, last - last // 4
     stays = group_of(model, chunk_ms, *"abc", decoder=decoder)
     states, expected = {}, []
     for first, end in ((0, early), (early, late), (late, last)):
         states[first] = through_bytes(stays.export("a"))
-        expected += run(stays, {name: mels[name] for name in "abc"}, range(first, end))["a"]
+        expected += run(stays, {name: said[name] for name in "abc"}, range(first, end))["a"]
     for leaves, order in ((early, "dea"), (late, "ade")):
         other = group_of(model, chunk_ms, "before", decoder=decoder)
-        run(other, {"before": mels["b"]}, range(3))
+        run(other, {"before": said["b"]}, range(3))
         other.leave("before")
         for owner in order:
             assert other.take(owner, decoder, Slot(live=True), states[leaves] if owner == "a" else None) is not None
-        found = run(other, {name: mels[name] for name in order}, range(leaves, last))["a"]
+        found = run(other, {name: said[name] for name in order}, range(leaves, last))["a"]
         rest = [t for t in expected if t.frame >= leaves * frames]
         assert [(t.id, t.frame) for t in found] == [(t.id, t.frame) for t in rest] and len(rest) > 2
         if order == "ade":
             assert found == rest and same(other.export("a"), stays.export("a"))
 
 
-def test_an_export_is_a_copy_and_holds_nothing_of_the_owner_before(toy: Model, toy_bundle: Bundle) -> None:
-    first, second = (log_mel(toy_bundle, utterance(seed, 14)) for seed in (70, 71))
+def test_an_export_is_a_copy_and_holds_nothing_of_the_owner_before(toy: Model) -> None:
+    first, second = (windows_of(toy, 160, utterance(seed, 14)) for seed in (70, 71))
     used, fresh = group_of(toy, 160, "before"), group_of(toy, 160, "now")
     run(used, {"before": first}, range(40))
     used.leave("before")
@@ -104,11 +116,11 @@ def test_an_export_is_a_copy_and_holds_nothing_of_the_owner_before(toy: Model, t
 
 def test_a_row_in_the_middle_of_a_trial_does_not_leave(toy: Model) -> None:
     group = group_of(toy, 160, "a")
-    mel = np.zeros((16, toy.mel.n_mels), np.float32)
-    group.run([0], None, [Work(mel, 2, committed=False, save=True)])
+    window = np.zeros(toy.mel.span(16), np.float32)
+    group.run([0], None, [Work(window, 2, committed=False, save=True)])
     with pytest.raises(AssertionError, match="uncommitted"):
         group.export("a")
-    group.run([0], None, [Work(mel, 2, committed=False, restore=True)])
+    group.run([0], None, [Work(window, 2, committed=False, restore=True)])
     assert group.export("a").encoder_row["position"] == 0
 
 
@@ -160,9 +172,9 @@ def refuse(group: Group, state: RowState) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_state_is_refused_and_takes_no_row(toy: Model, toy_bundle: Bundle, damage: str) -> None:
+def test_a_damaged_state_is_refused_and_takes_no_row(toy: Model, damage: str) -> None:
     group = group_of(toy, 160, "a", capacity=2)
-    run(group, {"a": log_mel(toy_bundle, utterance(60))}, range(2))
+    run(group, {"a": windows_of(toy, 160, utterance(60))}, range(2))
     state = group.export("a")
     refuse(group, DAMAGE[damage](state))
     assert group.take("b", "rnnt", Slot(live=True), state) is not None

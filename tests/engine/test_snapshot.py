@@ -12,7 +12,7 @@ import pytest
 from nemostream import snapshot
 from nemostream.errors import SnapshotError
 
-FORMAT, LAYOUT = 2, "df0c8fc460fcd625"
+FORMAT, LAYOUT = 3, "cd469ef3ccfa7cfa"
 """Both change together: when this test fails, raise snapshot.FORMAT and write the new pair here."""
 
 
@@ -37,5 +37,5 @@ def test_the_format_grows_with_every_change_of_the_classes() -> None:
 
 
 def test_another_format_is_refused() -> None:
-    with pytest.raises(SnapshotError, match="format 1, this version reads 2; open it without resume"):
+    with pytest.raises(SnapshotError, match=f"format {FORMAT - 1}, this version reads {FORMAT}; open it without resume"):
         snapshot.decode((FORMAT - 1).to_bytes(2, "little") + b"\x00")

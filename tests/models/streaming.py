@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from nemostream.encoders import EncoderRows, Floats, Indices
-from nemostream.mel import MelFilters, MelStream
+from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle
 
 
 def log_mel(bundle: Bundle, samples: Floats) -> Floats:
     """(F, n_mels): every frame that `samples` complete."""
-    return MelStream(MelFilters(bundle.weights["mel.filters"], bundle.weights["mel.window"])).push(samples)
+    return MelFilters(bundle.weights["mel.filters"], bundle.weights["mel.window"]).whole(samples)
 
 
 def chunk_of(mel: Floats, k: int, frames: int) -> Floats:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from bench.peers.sides import ALIGN_SAMPLES, Clock, Samples, Talk, Task, Took, pieces_to_text, version
 from nemostream.encoders import Floats
-from nemostream.feed import FRONT_FRAMES
+from nemostream.feed import Feed
 from nemostream.group import Group
-from nemostream.mel import MelStream
+from nemostream.mel import MelFilters
 from nemostream.model import Model
+from nemostream.protocol import NO_ENDPOINT
 from nemostream.scheduler import Slot
 from nemostream.work import Work
 
 
-class Front:
-    """Samples to the chunks of one stream: feed.py without requests and voice activity."""
+class TimedFilters(MelFilters):
+    """The front end of the engine's step, which says how long it took: the others' steps begin behind theirs."""
 
-    def __init__(self, model: Model, chunk_frames: int) -> None:
-        self._mel = MelStream(model.mel)
-        self._width = 8 * chunk_frames
-        self._frames: Floats = np.zeros((FRONT_FRAMES, model.mel.n_mels), np.float32)
+    cpu = passed = 0.0
 
-    def push(self, samples: Samples) -> None:
-        self._frames = np.concatenate([self._frames, self._mel.push(samples)])
-
-    @property
-    def ready(self) -> bool:
-        return len(self._frames) >= self._width
-
-    def take(self) -> Floats:
-        chunk, self._frames = self._frames[: self._width], self._frames[self._width :]
-        return chunk
+    def chunks(self, windows: Sequence[Samples]) -> Floats:
+        clock = Clock()
+        mel = super().chunks(windows)
+        TimedFilters.cpu, TimedFilters.passed = clock.cpu, clock.passed
+        return mel
 
 
 class Ours:
@@ -43,6 +36,8 @@ class Ours:
     def __init__(self, task: Task, talk: Samples) -> None:
         self.versions = {name: version(name) for name in ("livekit-plugins-nemo", "onnxruntime", "numpy")}
         self._model = Model.load(Path(task.files), task.precision, 1)
+        mel = self._model.mel
+        self._model.mel = TimedFilters(**{field.name: getattr(mel, field.name) for field in dataclasses.fields(mel)})
         self._chunk_frames = task.chunk_ms // self._model.frame_ms
         self._chunk_samples = task.chunk_samples
         self._samples = talk
@@ -51,27 +46,30 @@ class Ours:
     def open(self, streams: int) -> None:
         self._group = self._new_group(streams + 1)
         self._rows = range(1, streams + 1)
-        self._fronts = [Front(self._model, self._chunk_frames) for _ in self._rows]
+        self._feeds = [self._new_feed() for _ in self._rows]
+        self._begun = False
         self._talk = Talk(self._samples, streams)
 
     def step(self) -> Took:
-        features = Clock()
-        for stream, front in enumerate(self._fronts):
-            while not front.ready:
-                front.push(self._talk.next(stream, self._chunk_samples))
-        features_s, step = features.cpu, Clock()
-        self._run(self._group, self._rows, self._fronts)
-        return Took(features_s, step.cpu, step.passed)
+        for stream, feed in enumerate(self._feeds):
+            while not feed.ready:
+                feed.push(self._talk.next(stream, self._chunk_samples))
+        step = Clock()
+        self._run(self._group, self._rows, self._feeds, not self._begun)
+        self._begun = True
+        return Took(TimedFilters.cpu, step.cpu - TimedFilters.cpu, step.passed - TimedFilters.passed)
 
     def transcribe(self, clips: list[Samples]) -> list[str]:
         group = self._new_group(len(clips))
-        fronts = [Front(self._model, self._chunk_frames) for _ in clips]
+        feeds = [self._new_feed() for _ in clips]
         said: list[list[str]] = [[] for _ in clips]
-        for front, clip in zip(fronts, clips, strict=True):
-            front.push(clip[ALIGN_SAMPLES:])
-        while rows := [row for row, front in enumerate(fronts) if front.ready]:
-            for row, tokens in zip(rows, self._run(group, rows, [fronts[r] for r in rows]), strict=True):
+        for feed, clip in zip(feeds, clips, strict=True):
+            feed.push(clip[ALIGN_SAMPLES:])
+        first = True
+        while rows := [row for row, feed in enumerate(feeds) if feed.ready]:
+            for row, tokens in zip(rows, self._run(group, rows, [feeds[r] for r in rows], first), strict=True):
                 said[row] += tokens
+            first = False
         return [pieces_to_text(pieces) for pieces in said]
 
     def _new_group(self, rows: int) -> Group:
@@ -80,9 +78,14 @@ class Ours:
             group.take(row, self._decoder, Slot())
         return group
 
-    def _run(self, group: Group, rows: range | list[int], fronts: list[Front]) -> list[list[str]]:
-        work = [Work(front.take(), self._chunk_frames) for front in fronts]
-        outcomes = group.run(rows, None, work)
+    def _new_feed(self) -> Feed:
+        return Feed(self._model.mel, self._chunk_frames, NO_ENDPOINT)
+
+    def _run(self, group: Group, rows: range | list[int], feeds: list[Feed], first: bool) -> list[list[str]]:
+        windows = [window for feed in feeds if (window := feed.chunk()) is not None]
+        outcomes = group.run(rows, None, [Work(window, self._chunk_frames, first) for window in windows])
+        for feed in feeds:
+            feed.take_chunk()
         for outcome in outcomes:
             if outcome.error is not None:
                 raise outcome.error

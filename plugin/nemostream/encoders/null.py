@@ -1,6 +1,6 @@
-"""An encoder that computes nothing, behind the same protocol: what an engine costs beside its model.
+"""An encoder and a front end that compute nothing, behind the same protocols: what an engine costs beside its model.
 
-`nemostream serve --encoder null` and the benchmarks use it; every frame is zero, so the text means nothing.
+`nemostream serve --encoder null` and the benchmarks use them; every frame is zero, so the text means nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from nemostream.encoders import Arrays, Floats, Indices, check_row, export_row
+from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle
+
+
+class NullFilters(MelFilters):
+    """A front end that hears nothing."""
+
+    def chunks(self, windows: Sequence[Floats]) -> Floats:
+        frames = (len(windows[0]) - self.span(1)) // self.hop + 1
+        return np.zeros((len(windows), frames, self.n_mels), np.float32)
 
 
 class NullRows:
