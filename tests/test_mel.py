@@ -38,7 +38,9 @@ def chunks(filters: MelFilters, chunk_frames: int, parts: list[Floats]) -> Float
 
 
 @settings(max_examples=examples(50), deadline=None)
-@given(cuts=st.lists(st.integers(0, 40_000), max_size=12), seed=st.integers(0, 99), frames=st.sampled_from([1, 2, 7, 14]))
+@given(
+    cuts=st.lists(st.integers(0, 40_000), max_size=12), seed=st.integers(0, 99), frames=st.sampled_from([1, 2, 7, 14])
+)
 def test_frames_do_not_depend_on_how_samples_are_cut(
     filters: MelFilters, cuts: list[int], seed: int, frames: int
 ) -> None:

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nemostream.cost import StepCost
-from nemostream.scheduler import CROWD, CROWD_WAIT, STEP_BOUND, WAIT, Load, Plan, Slot, choose, step_bound
+from nemostream.scheduler import (
+    CROWD,
+    CROWD_WAIT,
+    NO_WAIT_BELOW,
+    STEP_BOUND,
+    WAIT,
+    Load,
+    Plan,
+    Slot,
+    choose,
+    step_bound,
+)
 
 
-def load(ready: list[float | None], chunk: float = 0.08, key: str = "g", **slot: bool) -> Load:
-    return Load(key, chunk, [Slot(ready_at=r, **slot) for r in ready])
+def load(ready: list[float | None], chunk: float = 0.08, key: str = "g", live: bool = True) -> Load:
+    """A group of rows that wait since then; None: with nothing to do."""
+    group = Load(key, chunk)
+    for _ in ready:
+        group.add(Slot(live))
+    for since, slot in sorted((r, s.row) for r, s in zip(ready, group.slots, strict=True) if r is not None):
+        group.slots[slot].wait(since)
+    return group
 
 
 def test_nothing_to_do_without_ready_rows() -> None:
@@ -29,7 +47,7 @@ def test_a_step_starts_when_all_expected_rows_are_ready() -> None:
 
 def test_muted_rows_are_not_waited_for() -> None:
     group = load([1.0, 1.0, 1.0, None])
-    group.slots[3].expected = False
+    group.slots[3].expect(False)
     assert choose(1.0, [group]) == Plan("g", (0, 1, 2), 4)
 
 
@@ -41,7 +59,7 @@ def test_the_oldest_waits_a_quarter_chunk_and_no_longer() -> None:
 
 def test_a_flush_waits_for_nobody() -> None:
     group = load([1.0, None, None, None, None])
-    group.slots[0].urgent = True
+    group.slots[0].wait(2.0, urgent=True)
     assert choose(1.0, [group]) == Plan("g", (0,), None)
 
 
@@ -49,7 +67,8 @@ def test_earliest_deadline_first_over_groups() -> None:
     short, long = load([1.0], 0.08, "short"), load([0.5], 1.12, "long")
     plan = choose(1.0, [long, short])
     assert isinstance(plan, Plan) and plan.key == "short"
-    long.slots[0].ready_at = -0.2
+    long.slots[0].rest()
+    long.slots[0].wait(-0.2)
     plan = choose(1.0, [long, short])
     assert isinstance(plan, Plan) and plan.key == "long"
 
@@ -58,7 +77,7 @@ def test_batch_rows_only_fill_what_live_rows_leave() -> None:
     live, batch = load([1.0], key="live"), load([0.0], key="batch", live=False)
     plan = choose(1.0, [batch, live])
     assert isinstance(plan, Plan) and plan.key == "live"
-    live.slots[0].ready_at = None
+    live.slots[0].rest()
     plan = choose(1.0, [batch, live])
     assert isinstance(plan, Plan) and plan.key == "batch"
 
@@ -72,14 +91,14 @@ def test_a_crowd_costs_two_steps_a_chunk_however_its_phases_lie() -> None:
     while now < chunk * periods:
         for i, slot in enumerate(group.slots):
             if slot.ready_at is None and due[i] <= now:
-                slot.ready_at = due[i]
+                slot.wait(due[i])
                 due[i] += chunk
         plan = choose(now, [group])
         if isinstance(plan, Plan):
             steps += 1
             for row in plan.rows:
                 served[row] += 1
-                group.slots[row].ready_at = None
+                group.slots[row].rest()
         else:
             now = min(x for x in [plan, *due] if x is not None and x > now)
     assert n >= CROWD and CROWD_WAIT == 0.5
@@ -95,8 +114,13 @@ def loads(draw: st.DrawFn) -> list[Load]:
         for _ in range(draw(st.integers(0, 4))):
             rows = draw(st.integers(1, 64))
             group.cost.observe(rows, draw(st.floats(0, 0.05)) + rows * draw(st.floats(1e-5, 0.01)))
+        now = 0.0
         for _ in range(draw(st.integers(0, 40))):
-            group.slots.append(Slot(draw(st.none() | st.floats(0, 10)), *(draw(st.booleans()) for _ in range(4))))
+            slot = Slot(live=draw(st.booleans()), expected=draw(st.booleans()))
+            group.add(slot)
+            if draw(st.booleans()):
+                now += draw(st.floats(0, 0.25))
+                slot.wait(now, urgent=draw(st.booleans()), behind=draw(st.booleans()))
         groups.append(group)
     return groups
 
@@ -135,13 +159,13 @@ def test_nobody_starves(groups: list[Load]) -> None:
         assert isinstance(plan, Plan), "rows that have waited for seconds wait no longer"
         group = next(g for g in groups if g.key == plan.key)
         for row in plan.rows:
-            group.slots[row].ready_at = None
+            group.slots[row].rest()
     assert not any(s.ready_at is not None for g in groups for s in g.slots)
 
 
 def test_a_stream_that_is_catching_up_waits_for_nobody() -> None:
     group = load([1.0, None, None, None, None])
-    group.slots[0].behind = True
+    group.slots[0].wait(2.0, behind=True)
     assert choose(1.0, [group]) == Plan("g", (0,), None)
 
 
@@ -174,11 +198,12 @@ def test_batches_grow_until_they_keep_up(fixed: float, per_row: float, streams: 
     worst = 0.0
     while now < 40 * chunk + streams * 0.05:
         if len(group.slots) < streams and now >= 0.05 * len(group.slots):
-            group.slots.append(Slot())
+            group.add(Slot())
             due.append(now + chunk)
         for i, slot in enumerate(group.slots):
             if slot.ready_at is None and due[i] <= now:
-                slot.ready_at, due[i] = due[i], due[i] + chunk
+                slot.wait(due[i])
+                due[i] += chunk
         plan = choose(now, [group])
         if isinstance(plan, Plan):
             worst = max([now - (group.slots[r].ready_at or 0) for r in plan.rows]) if now > 20 * chunk else 0.0
@@ -186,7 +211,7 @@ def test_batches_grow_until_they_keep_up(fixed: float, per_row: float, streams: 
             group.cost.observe(plan.dense or len(plan.rows), seconds)
             now += seconds
             for row in plan.rows:
-                group.slots[row].ready_at = None
+                group.slots[row].rest()
         else:
             now = min(t for t in [plan, *due, now + 0.05] if t is not None and t > now)
     assert worst < 2 * chunk
@@ -203,3 +228,74 @@ def test_a_step_that_was_stopped_says_nothing_of_steps() -> None:
     for n in range(60):
         cost.observe(8, 0.100, 10.0 + n * 0.16)
     assert (cost.predict(8, 1, 20.0) or 0.0) > 0.08
+
+
+class Rule(RuleBasedStateMachine):
+    """Whatever happens to slots, a Load's lists say what a look at every slot would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.load = Load("g", 0.08)
+        self.out: list[Slot] = []
+        self.now = 0.0
+
+    @rule(live=st.booleans(), expected=st.booleans())
+    def new(self, live: bool, expected: bool) -> None:
+        self.load.add(Slot(live, expected))
+
+    @precondition(lambda self: self.load.slots)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        row = data.draw(st.integers(0, len(self.load.slots) - 1))
+        self.out.append(self.load.slots[row])
+        self.load.remove(row)
+
+    @precondition(lambda self: self.out)
+    @rule()
+    def come_back(self) -> None:
+        slot = self.out.pop()
+        if slot.live:
+            slot.rest()  # only batch streams are parked with something to do
+        self.load.add(slot)
+
+    @precondition(lambda self: self.load.slots or self.out)
+    @rule(data=st.data(), urgent=st.booleans(), behind=st.booleans(), later=st.floats(0, 0.1))
+    def wait(self, data: st.DataObject, urgent: bool, behind: bool, later: float) -> None:
+        self.now += later
+        data.draw(st.sampled_from([*self.load.slots, *self.out])).wait(self.now, urgent, behind)
+
+    @precondition(lambda self: self.load.slots or self.out)
+    @rule(data=st.data())
+    def rest(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from([*self.load.slots, *self.out])).rest()
+
+    @precondition(lambda self: self.load.slots or self.out)
+    @rule(data=st.data(), expected=st.booleans())
+    def expect(self, data: st.DataObject, expected: bool) -> None:
+        data.draw(st.sampled_from([*self.load.slots, *self.out])).expect(expected)
+
+    @invariant()
+    def holds(self) -> None:
+        slots = self.load.slots
+        assert [s.row for s in slots] == list(range(len(slots))) and all(s.load is self.load for s in slots)
+        assert all(s.load is None for s in self.out)
+        live = [s for s in slots if s.live]
+        assert self.load.live == len(live) and self.load.expected == sum(s.expected for s in live)
+        ready = [s for s in live if s.ready_at is not None]
+        assert set(self.load.ready) == set(ready)
+        assert set(self.load.batch) == {s for s in slots if not s.live and s.ready_at is not None}
+        if ready:
+            assert self.load.oldest == min(_since(s) for s in ready)
+            due = min(_since(s) + (0.0 if s.urgent else 0.08) for s in ready)
+            assert self.load.deadline == due
+            hurry = len(slots) < NO_WAIT_BELOW or len(ready) >= self.load.expected
+            hurry |= any(s.urgent or s.behind for s in ready)
+            assert (self.load.start == self.load.oldest) == hurry
+
+
+def _since(slot: Slot) -> float:
+    assert slot.ready_at is not None
+    return slot.ready_at
+
+
+TestLoad = Rule.TestCase

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from nemostream.cost import StepCost
 from nemostream.errors import EngineFull
-from nemostream.scheduler import CROWD_WAIT, STEP_BOUND, Load, Slot, step_bound
+from nemostream.scheduler import CROWD_WAIT, STEP_BOUND, Load, step_bound
 
 TIME_LIMIT = 0.8
 """The part of time that the steps of live streams may be predicted to take. The rest is for events and flushes."""
@@ -29,7 +29,7 @@ def check_time(loads: Sequence[Load], joining: Load, now: float) -> None:
     Raises:
         EngineFull: steps would take too much of the time.
     """
-    others = sum(_expected(load) for load in loads)
+    others = sum(load.expected for load in loads)
     predicted = share(loads, now, joining)
     if others and predicted > TIME_LIMIT:
         raise EngineFull(
@@ -45,7 +45,7 @@ def share(loads: Sequence[Load], now: float, joining: Load | None = None) -> flo
     bounds = [step_bound(loads) or math.inf, STEP_BOUND * joining.chunk_seconds if joining else math.inf]
     total = 0.0
     for load in loads:
-        rows = _expected(load) + (load is joining)
+        rows = load.expected + (load is joining)
         if rows:
             # Batches that are capped, so that no step holds up a shorter chunk, are more of them.
             capped = load.cost.rows_within(min(bounds), rows)
@@ -59,10 +59,8 @@ def carries(cost: StepCost, chunk_seconds: float, most: int = 10_000) -> int:
     low, high = 0, most
     while low < high:
         rows = (low + high + 1) // 2
-        enough = share([Load("", chunk_seconds, [Slot()] * rows, cost)], cost.at) <= TIME_LIMIT
+        load = Load("", chunk_seconds, cost)
+        load.live = load.expected = rows
+        enough = share([load], cost.at) <= TIME_LIMIT
         low, high = (rows, high) if enough else (low, rows - 1)
     return low
-
-
-def _expected(load: Load) -> int:
-    return sum(s.live and s.expected for s in load.slots)

@@ -126,7 +126,7 @@ class Core:
             elif not seat.closing:
                 seat.taken += 1
                 self._tell(seat, message)
-                seat.refresh(self.clock())
+                self._runner.refresh(seat)
             elif isinstance(message, Close) and not message.drain:
                 seat.keep = message.keep
                 self._end(seat)
@@ -203,7 +203,7 @@ class Core:
             self._fail(seat, error, retryable=False)
             return
         self._idle.heard(seat.slot, self.clock())
-        seat.refresh(self.clock())
+        self._runner.refresh(seat)
         if seat.closing and not seat.stream.feed.busy:
             self._end(seat)
 
@@ -224,7 +224,7 @@ class Core:
         elif isinstance(message, Flush):
             stream.request("flush", message.flush_id)
         elif isinstance(message, Mute):
-            seat.slot.expected = False
+            seat.slot.expect(False)
             if stream.unfinalised:
                 stream.request("idle")
         elif isinstance(message, Unmute):
@@ -281,8 +281,8 @@ class Core:
                 self._end(seat)
                 continue
             self._emit(seat.key, seat.checkpoint(result))
-            seat.slot.ready_at = None
-            seat.refresh(self.clock())
+            seat.slot.rest()
+            self._runner.refresh(seat)
 
     # --- ends ---
 

@@ -72,7 +72,7 @@ class Group:
             self._encoder.load(row, state.encoder_row)
             self._decoders[decoder].load(row, state.decoder_row)
         self._decoder_of.append(decoder)
-        self.load.slots.append(slot)
+        self.load.add(slot)
         return generation
 
     def export(self, owner: Hashable) -> RowState:
@@ -94,8 +94,7 @@ class Group:
     def leave(self, owner: Hashable) -> None:
         """Free the owner's row."""
         row = self.rows.row(owner)
-        self.load.slots[row] = self.load.slots[-1]
-        self.load.slots.pop()
+        self.load.remove(row)
         self.rows.leave(owner)
         self._decoder_of[row] = self._decoder_of[-1]
         self._decoder_of.pop()

@@ -40,9 +40,16 @@ class Runner:
     def __init__(self, house: House, seats: Seating, idle: IdleWatch, peek: bool, clock: Callable[[], float]) -> None:
         self.meter = Meter()
         self.rows_run = 0
+        self._listening: dict[Key, Seat] = {}
         self._house, self._seats, self._idle = house, seats, idle
         self._may_peek, self._clock = peek, clock
         self._vad = Vad()
+
+    def refresh(self, seat: Seat) -> None:
+        """Something came for that stream, or its step has run: see what it has to do."""
+        seat.refresh(self._clock())
+        if seat.stream.feed.window_ready:
+            self._listening[seat.key] = seat
 
     def step(self) -> list[Done] | None:
         """Run the next step if one is due, and what must come before it. None: nothing was."""
@@ -59,7 +66,7 @@ class Runner:
         """When `step` has something to do next, if nothing comes in before; None: never."""
         now = self._clock()
         plan = scheduler.choose(now, self._loads())
-        if isinstance(plan, scheduler.Plan) or any(seat.stream.feed.window_ready for seat in self._seats):
+        if isinstance(plan, scheduler.Plan) or self._listening:
             return now
         times = [t for t in (plan, self._idle.due) if t is not None]
         return min(times, default=None)
@@ -113,11 +120,12 @@ class Runner:
 
     def _listen(self) -> bool:
         """Voice activity for every stream that wants it; True if there was something to hear."""
-        listening = [seat for seat in self._seats if seat.stream.feed.window_ready]
+        listening = [seat for key, seat in self._listening.items() if self._seats.get(key) is seat]
+        self._listening = {}
         if listening:
             self._vad.listen([seat.stream.feed for seat in listening])
         for seat in listening:
-            seat.refresh(self._clock())
+            self.refresh(seat)
         return bool(listening)
 
     def _finalise_idle(self) -> None:
@@ -126,7 +134,7 @@ class Runner:
         for seat in self._seats if gone else ():
             if id(seat.slot) in gone and seat.stream.unfinalised:
                 seat.stream.request("idle")
-                seat.refresh(self._clock())
+                self.refresh(seat)
 
     def _of_row(self, group: Group, row: int) -> Seat:
         key: Key = group.rows.owner(row)  # type: ignore[assignment]

@@ -1,15 +1,17 @@
 """Who runs in the next step. Pure decisions over plain facts: no clock of its own, no model, no arrays.
 
-    plan = choose(now, groups)    # Plan: run it; float: nothing to do before that time; None: nothing to do at all
+    slot = Slot(); load.add(slot); slot.wait(since=now)
+    plan = choose(now, loads)    # Plan: run it; float: nothing to do before that time; None: nothing to do at all
 
 A step starts when every row that is expected to have a chunk has one, or when the oldest has waited long enough;
-earliest deadline first over groups; batch streams only fill what live streams leave over.
+earliest deadline first over groups; batch streams only fill what live streams leave over. No decision looks at rows
+that have nothing to do: with thousands of streams most have not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nemostream.cost import StepCost
 
@@ -24,31 +26,127 @@ STEP_BOUND = 0.5
 """No step may take longer than this part of the shortest live chunk."""
 
 
-@dataclass(slots=True)
 class Slot:
-    """What the scheduler knows of a row."""
+    """What the scheduler knows of a row. Changed by its methods only: they tell the Load that it is in, if any.
 
-    ready_at: float | None = None
-    """When its next chunk became complete (seconds, the engine's clock); None while it is not."""
-    urgent: bool = False
-    """A flush is waiting: no waiting for company."""
-    behind: bool = False
-    """More chunks wait behind this one: catching up waits for nobody either."""
-    live: bool = True
-    expected: bool = True
-    """Audio is flowing, so others may wait for it; False when muted or silent for a while."""
-    idle_at: float = 0.0
-    """When it counts as silent if no audio comes before."""
+    Attributes:
+        ready_at: when its next chunk became complete (seconds, the engine's clock); None while it is not.
+        urgent: a flush is waiting: no waiting for company.
+        behind: more chunks wait behind this one: catching up waits for nobody either.
+        live: it is a live stream's.
+        expected: audio is flowing, so others may wait for it; False when muted or silent for a while.
+        idle_at: when it counts as silent if no audio comes before.
+        row: its number in the Load.
+    """
+
+    __slots__ = ("behind", "expected", "idle_at", "live", "load", "ready_at", "row", "urgent")
+
+    def __init__(self, live: bool = True, expected: bool = True) -> None:
+        self.live, self.expected = live, expected
+        self.ready_at: float | None = None
+        self.urgent = self.behind = False
+        self.idle_at = 0.0
+        self.load: Load | None = None
+        self.row = -1
+
+    def wait(self, since: float, urgent: bool = False, behind: bool = False) -> None:
+        """It has something to do; it waits since then, or for longer if it did already."""
+        if self.ready_at is None:
+            self.ready_at = since
+        self.urgent, self.behind = urgent, behind
+        if self.load is not None:
+            self.load.enlist(self)
+
+    def rest(self) -> None:
+        """It has nothing to do, or its step has run."""
+        self.ready_at = None
+        self.urgent = self.behind = False
+        if self.load is not None:
+            self.load.strike(self)
+
+    def expect(self, expected: bool) -> None:
+        """Audio flows, or does not."""
+        if self.expected != expected:
+            self.expected = expected
+            if self.load is not None and self.live:
+                self.load.expected += 1 if expected else -1
 
 
-@dataclass(slots=True)
 class Load:
-    """The rows of one (model, chunk size), dense, and what their steps cost."""
+    """The rows of one (model, chunk size), dense, and what their steps cost.
 
-    key: Hashable
-    chunk_seconds: float
-    slots: list[Slot] = field(default_factory=list)
-    cost: StepCost = field(default_factory=StepCost)
+    Attributes:
+        live: live rows.
+        expected: those of which audio flows.
+        ready: live rows that wait, the longest first.
+        batch: batch rows that wait.
+    """
+
+    def __init__(self, key: Hashable, chunk_seconds: float, cost: StepCost | None = None) -> None:
+        self.key, self.chunk_seconds = key, chunk_seconds
+        self.cost = cost or StepCost()
+        self.slots: list[Slot] = []
+        self.live = self.expected = 0
+        self.ready: dict[Slot, None] = {}
+        self.batch: dict[Slot, None] = {}
+        self._urgent: dict[Slot, None] = {}
+        self._behind: dict[Slot, None] = {}
+
+    def add(self, slot: Slot) -> None:
+        """Put it behind the last row."""
+        slot.load, slot.row = self, len(self.slots)
+        self.slots.append(slot)
+        self._count(slot, 1)
+        if slot.ready_at is not None:
+            self.enlist(slot)
+
+    def remove(self, row: int) -> None:
+        """Take that row out; the last one moves into its place."""
+        slot, last = self.slots[row], self.slots.pop()
+        if last is not slot:
+            self.slots[row], last.row = last, row
+        self._count(slot, -1)
+        self.strike(slot)
+        slot.load, slot.row = None, -1
+
+    def enlist(self, slot: Slot) -> None:
+        """It waits (Slot.wait)."""
+        (self.ready if slot.live else self.batch)[slot] = None
+        for flag, listed in ((slot.urgent, self._urgent), (slot.behind, self._behind)):
+            if flag and slot.live:
+                listed[slot] = None
+            else:
+                listed.pop(slot, None)
+
+    def strike(self, slot: Slot) -> None:
+        """It waits no more (Slot.rest)."""
+        for listed in (self.ready, self.batch, self._urgent, self._behind):
+            listed.pop(slot, None)
+
+    @property
+    def oldest(self) -> float:
+        """Since when the first live row waits; there must be one."""
+        return _ready_at(next(iter(self.ready)))
+
+    @property
+    def start(self) -> float:
+        """When a step for the live rows that wait may start."""
+        alone = len(self.slots) < NO_WAIT_BELOW
+        if alone or len(self.ready) >= self.expected or self._urgent or self._behind:
+            return self.oldest
+        wait = WAIT if len(self.slots) < CROWD else CROWD_WAIT
+        return self.oldest + wait * self.chunk_seconds
+
+    @property
+    def deadline(self) -> float:
+        """An urgent row is due at once, any other when its next chunk is complete."""
+        due = self.oldest + self.chunk_seconds
+        return min([due, *map(_ready_at, self._urgent)])
+
+    def _count(self, slot: Slot, one: int) -> None:
+        if slot.live:
+            self.live += one
+            self.expected += one * slot.expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,48 +161,20 @@ class Plan:
 
 def choose(now: float, groups: Sequence[Load]) -> Plan | float | None:
     """The next step, or the time before which there is none to take."""
-    best: tuple[float, Load] | None = None
-    wake: float | None = None
-    for group in groups:
-        ready = [s for s in group.slots if s.ready_at is not None and s.live]
-        if not ready:
-            continue
-        start = _start(group, ready)
-        if start <= now:
-            deadline = min(_deadline(group, s) for s in ready)
-            if best is None or deadline < best[0]:
-                best = deadline, group
-        else:
-            wake = start if wake is None else min(wake, start)
-    if best is not None:
-        return _plan(best[1], step_bound(groups))
-    waiting = [
-        (_ready_at(s), i) for i, g in enumerate(groups) for s in g.slots if not s.live and s.ready_at is not None
-    ]
+    live = [group for group in groups if group.ready]
+    due = [group for group in live if group.start <= now]
+    if due:
+        return _plan(min(due, key=lambda group: group.deadline), step_bound(groups))
+    waiting = [(min(map(_ready_at, group.batch)), i) for i, group in enumerate(groups) if group.batch]
     if waiting:
         return _plan(groups[min(waiting)[1]], step_bound(groups))
-    return wake
+    return min((group.start for group in live), default=None)
 
 
 def step_bound(groups: Sequence[Load]) -> float | None:
     """Seconds that a step may take; None when nobody is live."""
-    chunks = [g.chunk_seconds for g in groups if any(s.live for s in g.slots)]
+    chunks = [group.chunk_seconds for group in groups if group.live]
     return STEP_BOUND * min(chunks) if chunks else None
-
-
-def _start(group: Load, ready: list[Slot]) -> float:
-    """When a step for these ready live rows may start."""
-    oldest = min(_ready_at(s) for s in ready)
-    expected = sum(1 for s in group.slots if s.live and s.expected)
-    if len(group.slots) < NO_WAIT_BELOW or len(ready) >= expected or any(s.urgent or s.behind for s in ready):
-        return oldest
-    wait = WAIT if len(group.slots) < CROWD else CROWD_WAIT
-    return oldest + wait * group.chunk_seconds
-
-
-def _deadline(group: Load, slot: Slot) -> float:
-    """An urgent row is due at once, any other when its next chunk is complete."""
-    return _ready_at(slot) + (0.0 if slot.urgent else group.chunk_seconds)
 
 
 def _ready_at(slot: Slot) -> float:
@@ -113,10 +183,12 @@ def _ready_at(slot: Slot) -> float:
 
 
 def _plan(group: Load, bound: float | None) -> Plan:
-    ready = [r for r, s in enumerate(group.slots) if s.ready_at is not None]
-    ready.sort(key=lambda r: (not group.slots[r].live, not group.slots[r].urgent, _ready_at(group.slots[r])))
+    """Live rows before batch rows, urgent ones first, then those that have waited longest; as many as may run."""
+    ready = [*group.ready, *group.batch]
     total = len(group.slots)
     limit = total if bound is None else group.cost.rows_within(bound, total)
-    rows = sorted(ready[:limit])
+    if len(ready) > limit:
+        ready.sort(key=lambda s: (not s.live, not s.urgent, _ready_at(s)))
+    rows = sorted(slot.row for slot in ready[:limit])
     dense = total if 2 * len(rows) > total and total <= limit else None
     return Plan(group.key, tuple(rows), dense)

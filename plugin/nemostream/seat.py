@@ -116,12 +116,10 @@ class Seat:
 
     def refresh(self, now: float) -> None:
         """Tell the scheduler whether the stream has a step to take, and since when."""
-        self.slot.urgent = self.stream.urgent
-        self.slot.behind = self.stream.behind
-        if not self.stream.ready:
-            self.slot.ready_at = None
-        elif self.slot.ready_at is None:
-            self.slot.ready_at = now
+        if self.stream.ready:
+            self.slot.wait(now, self.stream.urgent, self.stream.behind)
+        elif self.slot.ready_at is not None:
+            self.slot.rest()
 
     def snapshot(self) -> Snapshot:
         """All of the stream, between two steps; no request of it may be half answered (Stream.settled)."""

@@ -93,7 +93,10 @@ def test_slow_steps_refuse_until_they_are_long_ago(toy: Model) -> None:
 
 
 def load_of(rows: int, cost: StepCost, chunk: float = 0.08, **slot: bool) -> Load:
-    return Load("g", chunk, [Slot(**slot) for _ in range(rows)], cost)
+    load = Load("g", chunk, cost)
+    for _ in range(rows):
+        load.add(Slot(**slot))
+    return load
 
 
 @given(st.floats(1e-4, 0.02), st.floats(1e-5, 0.005), st.integers(0, 60), st.integers(0, 10), st.integers(0, 10))
@@ -101,7 +104,8 @@ def test_the_share_is_two_calls_a_chunk_and_every_row_that_is_expected(
     fixed: float, per_row: float, rows: int, quiet: int, batch: int
 ) -> None:
     load = load_of(rows, StepCost(Line(fixed, per_row)))
-    load.slots += [Slot(expected=False)] * quiet + [Slot(live=False)] * batch
+    for slot in [Slot(expected=False) for _ in range(quiet)] + [Slot(live=False) for _ in range(batch)]:
+        load.add(slot)
     capped = load.cost.rows_within(0.04, rows + 1)
     calls = max(min(2, rows + 1), -(-(rows + 1) // capped))
     wanted = (calls * fixed + (rows + 1) * per_row) / 0.08
@@ -121,7 +125,7 @@ def test_what_a_machine_carries_is_the_most_that_admission_takes() -> None:
     assert admission.carries(cost, 0.08) == 8
     load = load_of(7, cost)
     admission.check_time([load], load, 0.0)
-    load.slots.append(Slot())
+    load.add(Slot())
     with pytest.raises(EngineFull):
         admission.check_time([load], load, 0.0)
 

@@ -37,5 +37,7 @@ def test_the_format_grows_with_every_change_of_the_classes() -> None:
 
 
 def test_another_format_is_refused() -> None:
-    with pytest.raises(SnapshotError, match=f"format {FORMAT - 1}, this version reads {FORMAT}; open it without resume"):
+    with pytest.raises(
+        SnapshotError, match=f"format {FORMAT - 1}, this version reads {FORMAT}; open it without resume"
+    ):
         snapshot.decode((FORMAT - 1).to_bytes(2, "little") + b"\x00")
