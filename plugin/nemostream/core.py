@@ -40,7 +40,7 @@ from nemostream.protocol import (
     Update,
 )
 from nemostream.runner import Done, Runner
-from nemostream.seat import MAX_BACKLOG, Key, Seat
+from nemostream.seat import Key, Seat
 from nemostream.seating import Seating
 from nemostream.snapshot import Snapshot
 
@@ -210,13 +210,14 @@ class Core:
     def _tell(self, seat: Seat, message: Message) -> None:
         stream = seat.stream
         if isinstance(message, Push):
-            limit = MAX_BACKLOG[stream.opened.priority]
-            if stream.backlog + len(message.samples) > limit:
-                seconds = limit // SAMPLE_RATE
+            more = len(message.samples)
+            # What the window holds is little: nearly always the cheap look is enough.
+            if stream.feed.waiting + more > seat.limit // 2 and stream.backlog + more > seat.limit:
+                seconds = seat.limit // SAMPLE_RATE
                 raise Overrun(f"more than {seconds} s of audio wait for the engine; push no faster than it runs")
             stream.push(message.samples, message.at_sample)
             self._idle.heard(seat.slot, self.clock(), len(message.samples) / SAMPLE_RATE)
-            if seat.started:
+            if stream.usage_due and seat.started:
                 self._emit(seat.key, stream.usage())
         elif isinstance(message, Gap):
             stream.gap(message.samples)
@@ -288,7 +289,7 @@ class Core:
 
     def _end(self, seat: Seat) -> None:
         if seat.started:
-            self._emit(seat.key, seat.stream.usage(1))
+            self._emit(seat.key, seat.stream.usage())
         self._emit(seat.key, [*seat.last_checkpoint(), seat.stream.event(Ended)])
         self._leave(seat)
 
@@ -296,7 +297,7 @@ class Core:
         logger.warning("stream %s failed: %s", seat.key[1], error)
         if seat.started:
             failed = seat.stream.event(Failed, code=type(error).__name__, message=str(error), retryable=retryable)
-            self._emit(seat.key, [*seat.stream.usage(1), failed])
+            self._emit(seat.key, [*seat.stream.usage(), failed])
         else:
             self.refuse(*seat.key, error)
         self._leave(seat)

@@ -30,9 +30,9 @@ class FeedState:
     """A Feed as plain data.
 
     Attributes:
-        window: the samples of the next chunk's frames so far, with those that the chunk before needed too.
+        window: the samples that the next chunk's frames are made of, so far, and what is behind them.
         unjudged: what the detector has not reached.
-        inbox: what is behind the window.
+        inbox: what the window has no room for.
     """
 
     window: Samples
@@ -54,7 +54,7 @@ class Feed:
         ear: voice activity of this stream; None while it is off.
         endpointing: what was asked for last; it may not have been reached.
         blank_ms: run of blanks that ends a segment in the chunk that is next; None: none does.
-        heard: samples that were in the window of some chunk.
+        heard: samples that the window has taken.
         finalised: what was `heard` when the last request was answered.
         open_request: the request that all chunks before it have reached; audio behind it waits.
     """
@@ -75,9 +75,9 @@ class Feed:
         self.open_request: Request | None = None
         self._jump = jump
         self._step = 8 * chunk_frames * filters.hop
-        span = filters.span(8 * chunk_frames)
-        self._overlap = span - self._step
-        self._window: Samples = np.zeros(span, np.float32)
+        self._span = filters.span(8 * chunk_frames)
+        # With room for another chunk: what belongs to the next one need not wait elsewhere.
+        self._window: Samples = np.zeros(self._span + self._step, np.float32)
         self._filled = FRONT_FRAMES * filters.hop + filters.before
         self._unjudged: deque[Item] = deque()
         self._inbox: deque[Item] = deque()
@@ -88,9 +88,9 @@ class Feed:
     def push(self, samples: Samples) -> None:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
         the audio was cut."""
-        end = self._filled + len(samples)
-        if self.ear is None and not self._unjudged and not self._inbox and end <= len(self._window):
-            if self.open_request is None:  # nothing stands in its way
+        if not (self._inbox or self._unjudged or self.ear or self.open_request):
+            end = self._filled + len(samples)
+            if end <= len(self._window):  # nothing stands in its way
                 self._window[self._filled : end] = samples
                 self._filled = end
                 self.heard += len(samples)
@@ -153,24 +153,25 @@ class Feed:
     @property
     def ready(self) -> bool:
         """There is a chunk, or a request whose turn it is."""
-        return self._filled == len(self._window) or self.open_request is not None
+        return self._filled >= self._span or self.open_request is not None
 
     def chunk(self) -> Samples | None:
-        """The window of the next chunk, if it is full: a view."""
-        return self._window if self._filled == len(self._window) else None
+        """The samples of the next chunk, if there are enough: a view."""
+        return self._window[: self._span] if self._filled >= self._span else None
 
     def take_chunk(self) -> None:
         """The chunk was used."""
-        self._window[: self._overlap] = self._window[self._step :]
-        self._filled = self._overlap
+        filled = self._filled - self._step
+        self._window[:filled] = self._window[self._step : self._filled]
+        self._filled = filled
         if self._inbox:
             self._fill()
 
     def padded(self, steps: int) -> list[Samples]:
-        """The windows of as many chunks, if only silence followed."""
-        samples = np.zeros(steps * self._step + self._overlap, np.float32)
+        """The samples of as many chunks, if only silence followed. The next one must not be complete."""
+        samples = np.zeros((steps - 1) * self._step + self._span, np.float32)
         samples[: self._filled] = self._window[: self._filled]
-        return [samples[i * self._step :][: len(self._window)] for i in range(steps)]
+        return [samples[i * self._step :][: self._span] for i in range(steps)]
 
     def answered(self) -> None:
         """The open request was answered: the audio behind it may come."""
@@ -199,7 +200,7 @@ class Feed:
         Raises:
             SnapshotError: its window is none of this chunk size.
         """
-        if saved.window.ndim != 1 or not self._overlap <= len(saved.window) <= len(self._window):
+        if saved.window.ndim != 1 or not self._span - self._step <= len(saved.window) <= len(self._window):
             raise SnapshotError(f"the saved stream has a window of shape {saved.window.shape}; open it without resume")
         self.heard, self.finalised, self.endpointing = saved.heard, saved.finalised, saved.endpointing
         self.open_request, self.blank_ms = saved.open_request, saved.blank_ms
@@ -239,10 +240,22 @@ class Feed:
         self.ear.silence_samples = silence_samples
 
     def _fill(self) -> None:
-        """Fill the window of the next chunk, as far as the next request."""
-        while self._inbox and self.open_request is None and self._filled < len(self._window):
+        """Fill the window, as far as the next request; who asks is heard when no chunk in front is complete."""
+        while self._inbox and self.open_request is None:
             first = self._inbox[0]
-            if isinstance(first, Request):
+            if isinstance(first, SampleQueue):
+                samples = first.take(len(self._window) - self._filled)
+                if not len(samples):
+                    return
+                if not first:
+                    self._inbox.popleft()
+                self.heard += len(samples)
+                self._waiting -= len(samples)
+                self._window[self._filled : self._filled + len(samples)] = samples
+                self._filled += len(samples)
+            elif self._filled >= self._span:
+                return
+            elif isinstance(first, Request):
                 self._inbox.popleft()
                 if first.gap and self.heard == self.finalised:
                     self._requests -= 1
@@ -250,14 +263,6 @@ class Feed:
                     continue
                 self.open_request = first
                 return
-            if isinstance(first, Endpointing):
+            else:
                 self.blank_ms = first.blank_ms
                 self._inbox.popleft()
-                continue
-            samples = first.take(len(self._window) - self._filled)
-            if not first:
-                self._inbox.popleft()
-            self.heard += len(samples)
-            self._waiting -= len(samples)
-            self._window[self._filled : self._filled + len(samples)] = samples
-            self._filled += len(samples)

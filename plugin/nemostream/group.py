@@ -50,6 +50,7 @@ class Group:
         self._decoders: dict[str, Decoder] = {}
         self._decoder_of: list[str] = []
         self._saved: dict[Hashable, tuple[Any, Any]] = {}
+        self._riding: Floats = np.zeros((0, 0, 0), np.float32)
 
     def take(self, owner: Hashable, decoder: str, slot: Slot, state: RowState | None = None) -> int | None:
         """A row for `owner`, fresh or as `state` says; returns its generation, or None when every row is taken.
@@ -130,7 +131,7 @@ class Group:
             encoded = self._encoder.step(index, mel)
         else:
             positions = index
-            encoded = self._encoder.step(dense, mel if len(rows) == dense else _spread(mel, index, dense))
+            encoded = self._encoder.step(dense, mel if len(rows) == dense else self._spread(mel, index, dense))
         self.counters.steps += 1
         mine = self._by_decoder(rows)
         before = {name: self._decoders[name].save(index[its]) for name, its in mine.items()}
@@ -178,6 +179,13 @@ class Group:
                 mel[i, :FRONT_FRAMES] = 0.0
         return mel
 
+    def _spread(self, mel: Floats, rows: Indices, total: int) -> Floats:
+        """(total, 8T, n_mels): the rows at their places; between them whatever stood there, which nobody hears."""
+        if len(self._riding) < total:
+            self._riding = np.zeros((total, *mel.shape[1:]), np.float32)
+        self._riding[rows] = mel
+        return self._riding[:total]
+
     def _by_decoder(self, rows: Sequence[int]) -> dict[str, Indices]:
         """Which of `rows` each decoder has, as positions."""
         if len(self._decoders) == 1:
@@ -191,13 +199,6 @@ class Group:
     def _move(self, source: int, target: int) -> None:
         self._encoder.move(source, target)
         self._decoder(source).move(source, target)
-
-
-def _spread(mel: Floats, rows: Indices, total: int) -> Floats:
-    """(total, 8T, n_mels): the rows at their places, zeros between them."""
-    spread = np.zeros((total, *mel.shape[1:]), np.float32)
-    spread[rows] = mel
-    return spread
 
 
 def _step_failed(error: Exception) -> StepFailed:

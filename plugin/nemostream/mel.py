@@ -68,7 +68,8 @@ class MelFilters:
         silence = np.zeros(self.before, np.float32)
         if len(samples) + len(silence) < self.span(1):
             return np.zeros((0, self.n_mels), np.float32)
-        return self._frames(np.concatenate([silence, samples])[None])[0]
+        frames: Floats = self._frames(np.concatenate([silence, samples])[None])[0]
+        return frames
 
     def _frames(self, samples: Floats) -> Floats:
         """(B, n) samples to (B, m, n_mels), as many frames as they hold."""

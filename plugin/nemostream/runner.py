@@ -48,7 +48,7 @@ class Runner:
     def refresh(self, seat: Seat) -> None:
         """Something came for that stream, or its step has run: see what it has to do."""
         seat.refresh(self._clock())
-        if seat.stream.feed.window_ready:
+        if seat.stream.feed.ear is not None and seat.stream.feed.window_ready:
             self._listening[seat.key] = seat
 
     def step(self) -> list[Done] | None:

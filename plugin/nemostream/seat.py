@@ -41,11 +41,12 @@ class Seat:
         started: it had one before.
         closing: it was closed, and ends once what it was asked before is answered.
         keep: it ends with a Checkpoint, for its owner to go on with.
+        limit: samples that may wait.
         taken: messages since the Open or the last checkpoint.
     """
 
     __slots__ = (
-        *("key", "stream", "group", "slot", "seated", "started", "closing", "keep", "taken"),
+        *("key", "stream", "group", "slot", "limit", "seated", "started", "closing", "keep", "taken"),
         *("_decoder", "_language", "_state", "_saved_at"),
     )
 
@@ -61,6 +62,7 @@ class Seat:
         self.seated = self.started = self.closing = self.keep = False
         self.taken = 0
         self.slot = Slot(live=opened.priority == "live")
+        self.limit = MAX_BACKLOG[opened.priority]
         self._language = model.language(opened.language)
         self._decoder = model.decoder_name(opened.decoder)
         self.stream = Stream(opened, model, group.chunk_frames)
@@ -116,8 +118,9 @@ class Seat:
 
     def refresh(self, now: float) -> None:
         """Tell the scheduler whether the stream has a step to take, and since when."""
-        if self.stream.ready:
-            self.slot.wait(now, self.stream.urgent, self.stream.behind)
+        feed = self.stream.feed
+        if feed.ready:
+            self.slot.wait(now, feed.asked, self.stream.behind)
         elif self.slot.ready_at is not None:
             self.slot.rest()
 

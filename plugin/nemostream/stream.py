@@ -128,16 +128,6 @@ class Stream:
     # --- what the engine asks ---
 
     @property
-    def ready(self) -> bool:
-        """`next_work` has something."""
-        return self.feed.ready
-
-    @property
-    def urgent(self) -> bool:
-        """Somebody waits for an answer that needs no more audio."""
-        return self.feed.asked
-
-    @property
     def behind(self) -> bool:
         """More than a whole chunk waits beside the next one: the stream is catching up."""
         return self.feed.waiting > self.chunk_frames * self._model.frame_samples
@@ -183,7 +173,7 @@ class Stream:
     def peek_work(self, every: int) -> Work | None:
         """A look at the chunk that is still filling, when `every` samples have come since the last look."""
         due = max(self._peeked, self._consumed) + every
-        if self.ready or self.feed.heard < due or self.feed.heard <= self.feed.finalised:
+        if self.feed.ready or self.feed.heard < due or self.feed.heard <= self.feed.finalised:
             return None
         self._peeked = self.feed.heard
         frames = (self.feed.heard - self._consumed) // self._model.frame_samples
@@ -206,9 +196,14 @@ class Stream:
         self._trial.done += 1
         return self._answer(self._trial) if work.restore else []
 
-    def usage(self, at_least: int = USAGE_SAMPLES) -> list[Event]:
-        """The audio accepted since the last Usage, if it is worth one."""
-        if self._unreported < max(1, at_least):
+    @property
+    def usage_due(self) -> bool:
+        """The audio accepted since the last Usage is worth one."""
+        return self._unreported >= USAGE_SAMPLES
+
+    def usage(self) -> list[Event]:
+        """The audio accepted since the last Usage, if there was any."""
+        if not self._unreported:
             return []
         samples, self._unreported = self._unreported, 0
         return [self.event(Usage, samples=samples, total=self._audio)]
