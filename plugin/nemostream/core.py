@@ -125,8 +125,12 @@ class Core:
                 self._miss(key, message)
             elif not seat.closing:
                 seat.taken += 1
-                self._tell(seat, message)
-                self._runner.refresh(seat)
+                now = self.clock()
+                if isinstance(message, Push):
+                    self._hear(seat, message, now)
+                else:
+                    self._tell(seat, message, now)
+                self._runner.refresh(seat, now)
             elif isinstance(message, Close) and not message.drain:
                 seat.keep = message.keep
                 self._end(seat)
@@ -137,7 +141,8 @@ class Core:
                 self.refuse(owner, message.stream, error)
             elif seat is not None and self._seats.get(key) is seat:
                 self._fail(seat, error, retryable=isinstance(error, Overrun))
-        self._fill_rows()
+        if self._seats.waiting:
+            self._fill_rows()
 
     def _miss(self, key: Key, message: Message) -> None:
         if isinstance(message, Flush):
@@ -202,26 +207,28 @@ class Core:
         except NemostreamError as error:
             self._fail(seat, error, retryable=False)
             return
-        self._idle.heard(seat.slot, self.clock())
-        self._runner.refresh(seat)
+        now = self.clock()
+        self._idle.heard(seat.slot, now)
+        self._runner.refresh(seat, now)
         if seat.closing and not seat.stream.feed.busy:
             self._end(seat)
 
-    def _tell(self, seat: Seat, message: Message) -> None:
+    def _hear(self, seat: Seat, push: Push, now: float) -> None:
+        stream, more = seat.stream, len(push.samples)
+        # What the window holds is little: nearly always the cheap look is enough.
+        if stream.feed.waiting + more > seat.limit // 2 and stream.backlog + more > seat.limit:
+            seconds = seat.limit // SAMPLE_RATE
+            raise Overrun(f"more than {seconds} s of audio wait for the engine; push no faster than it runs")
+        stream.push(push.samples, push.at_sample)
+        self._idle.heard(seat.slot, now, more / SAMPLE_RATE)
+        if stream.usage_due and seat.started:
+            self._emit(seat.key, stream.usage())
+
+    def _tell(self, seat: Seat, message: Message, now: float) -> None:
         stream = seat.stream
-        if isinstance(message, Push):
-            more = len(message.samples)
-            # What the window holds is little: nearly always the cheap look is enough.
-            if stream.feed.waiting + more > seat.limit // 2 and stream.backlog + more > seat.limit:
-                seconds = seat.limit // SAMPLE_RATE
-                raise Overrun(f"more than {seconds} s of audio wait for the engine; push no faster than it runs")
-            stream.push(message.samples, message.at_sample)
-            self._idle.heard(seat.slot, self.clock(), len(message.samples) / SAMPLE_RATE)
-            if stream.usage_due and seat.started:
-                self._emit(seat.key, stream.usage())
-        elif isinstance(message, Gap):
+        if isinstance(message, Gap):
             stream.gap(message.samples)
-            self._idle.heard(seat.slot, self.clock())
+            self._idle.heard(seat.slot, now)
         elif isinstance(message, Flush):
             stream.request("flush", message.flush_id)
         elif isinstance(message, Mute):
@@ -229,7 +236,7 @@ class Core:
             if stream.unfinalised:
                 stream.request("idle")
         elif isinstance(message, Unmute):
-            self._idle.heard(seat.slot, self.clock())
+            self._idle.heard(seat.slot, now)
         elif isinstance(message, Update):
             stream.set_endpointing(message.endpointing)
         elif isinstance(message, Close):
@@ -273,17 +280,20 @@ class Core:
 
     def _take(self, done: Sequence[Done]) -> None:
         """Hand out what a step gave each stream, and see to what follows from it."""
+        now = self.clock()
         for seat, result in done:
             if isinstance(result, Exception):
                 self._fail(seat, result, retryable=True)
                 continue
-            self._emit(seat.key, result)
+            if result:
+                self._emit(seat.key, result)
             if seat.closing and not seat.stream.feed.busy:
                 self._end(seat)
                 continue
-            self._emit(seat.key, seat.checkpoint(result))
+            if result or seat.checkpoint_near:
+                self._emit(seat.key, seat.checkpoint(result))
             seat.slot.rest()
-            self._runner.refresh(seat)
+            self._runner.refresh(seat, now)
 
     # --- ends ---
 

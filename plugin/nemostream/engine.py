@@ -255,7 +255,7 @@ class Engine:
             self._core.drop(number)
             self._lobby.forget(number)
             self._deliver.pop(number, None)
-        elif (number, message.stream) in self._lobby:
+        elif self._lobby and (number, message.stream) in self._lobby:
             try:
                 self._lobby.put(number, message)
             except Overrun as error:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nemostream.errors import SnapshotError
-from nemostream.inbox import Item, Part, Request, SampleQueue, from_part, length, put, to_part
+from nemostream.inbox import Item, Part, Request, SampleQueue, as_float, from_part, length, put, to_part
 from nemostream.mel import MelFilters
-from nemostream.protocol import SAMPLE_RATE, Endpointing, Samples
+from nemostream.protocol import FULL_SCALE, INT16, SAMPLE_RATE, Endpointing, Pcm, Samples
 from nemostream.vad import WINDOW, Ear, EarState
 
 FRONT_FRAMES = 7
@@ -85,18 +85,22 @@ class Feed:
         self._waiting = 0
         self._listen_as(endpointing)
 
-    def push(self, samples: Samples) -> None:
+    def push(self, samples: Samples | Pcm) -> None:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
         the audio was cut."""
         if not (self._inbox or self._unjudged or self.ear or self.open_request):
             end = self._filled + len(samples)
             if end <= len(self._window):  # nothing stands in its way
-                self._window[self._filled : end] = samples
+                window = self._window[self._filled : end]
+                if samples.dtype == INT16:
+                    np.divide(samples, FULL_SCALE, out=window)
+                else:
+                    window[:] = samples
                 self._filled = end
                 self.heard += len(samples)
                 return
         self._waiting += len(samples)
-        put(self._unjudged, samples)
+        put(self._unjudged, as_float(samples))
         self._pass()
 
     def request(self, request: Request) -> None:

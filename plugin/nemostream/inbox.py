@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from nemostream.protocol import Endpointing, FinalReason, Samples
+from nemostream.protocol import FULL_SCALE, INT16, Endpointing, FinalReason, Pcm, Samples
 
 
 @dataclass(slots=True)
@@ -82,6 +83,11 @@ def put(items: deque[Item], samples: Samples) -> None:
     last = items[-1]
     assert isinstance(last, SampleQueue)
     last.put(samples)
+
+
+def as_float(samples: Samples | Pcm) -> Samples:
+    """In -1..1."""
+    return cast(Samples, samples / FULL_SCALE if samples.dtype == INT16 else samples)
 
 
 def length(item: Item) -> int:

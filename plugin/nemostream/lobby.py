@@ -25,6 +25,10 @@ class Lobby:
         self._model: dict[tuple[int, int], str | None] = {}
         self._room: dict[tuple[int, int], int] = {}
 
+    def __len__(self) -> int:
+        """Streams that wait here."""
+        return len(self._model)
+
     def __contains__(self, key: tuple[int, int]) -> bool:
         """Whether that stream (of that owner) waits here."""
         return key in self._model

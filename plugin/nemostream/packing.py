@@ -19,12 +19,11 @@ import numpy as np
 
 from nemostream import protocol
 from nemostream.errors import AudioError, WireError
-from nemostream.protocol import Event, Message, Push, Samples
+from nemostream.protocol import FLOAT32, FULL_SCALE, INT16, Event, Message, Pcm, Push, Samples
 from nemostream.wire import MAX_MESSAGES, Events, Messages, Other, PushBlock, decode, encode, one_line
 
 FRAME_BYTES = 16 << 20
 """Of audio and snapshots, where a frame is cut."""
-FULL_SCALE = np.float32(32768)
 
 _Item = TypeVar("_Item", Message, Event)
 
@@ -41,13 +40,16 @@ def messages(items: Iterable[Message]) -> Messages:
     parts: list[PushBlock | Other] = []
     pushes: list[Push] = []
     for item in items:
-        if isinstance(item, Push):
+        if isinstance(item, Push) and (not pushes or item.samples.dtype == pushes[0].samples.dtype):
             pushes.append(item)
             continue
         if pushes:
             parts.append(_block(pushes))
             pushes = []
-        parts.append(_other(item))
+        if isinstance(item, Push):
+            pushes = [item]
+        else:
+            parts.append(_other(item))
     return Messages([*parts, _block(pushes)] if pushes else parts)
 
 
@@ -60,10 +62,13 @@ def check(message: Message) -> None:
     """Raises AudioError or WireError if the message cannot be sent."""
     if not isinstance(message, Push):
         encode(message)
-    elif (
-        not isinstance(message.samples, np.ndarray) or message.samples.dtype != np.float32 or message.samples.ndim != 1
-    ):
-        raise AudioError("push takes a float32 array of mono samples, shape (n,)")
+    elif not is_mono(message.samples):
+        raise AudioError("push takes a float32 or int16 array of mono samples, shape (n,)")
+
+
+def is_mono(samples: object) -> bool:
+    """Whether a Push can carry it."""
+    return isinstance(samples, np.ndarray) and samples.ndim == 1 and samples.dtype in (FLOAT32, INT16)
 
 
 def message_frames(items: Iterable[Message]) -> Iterator[Messages]:
@@ -119,27 +124,28 @@ def _bytes(item: Message | Event) -> int:
 
 
 def _block(pushes: Sequence[Push]) -> PushBlock:
+    pcm16 = pushes[0].samples.dtype == INT16
     samples = np.concatenate([p.samples for p in pushes])
-    with np.errstate(invalid="ignore"):  # NaN goes on as float32, for the engine to refuse
-        pcm = np.clip(scaled := samples * FULL_SCALE, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
-    # Most audio was int16 once: then half the bytes say the same.
-    exact = bool((pcm == scaled).all())
+    if not pcm16:
+        with np.errstate(invalid="ignore"):  # NaN goes on as float32, for the engine to refuse
+            pcm = np.clip(scaled := samples * FULL_SCALE, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        # Most audio was int16 once: then half the bytes say the same.
+        if pcm16 := bool((pcm == scaled).all()):
+            samples = pcm
     return PushBlock(
         [p.stream for p in pushes],
         [p.at_sample for p in pushes],
         [len(p.samples) for p in pushes],
-        exact,
-        (pcm if exact else samples).tobytes(),
+        pcm16,
+        samples.data.cast("B"),
     )
 
 
 def _pushes(block: PushBlock) -> list[Message]:
     if len(block.data) % (2 if block.pcm16 else 4):
         raise WireError("a block of audio ends within a sample")
-    if block.pcm16:
-        samples: Samples = np.frombuffer(block.data, np.int16) / FULL_SCALE
-    else:
-        samples = np.frombuffer(block.data, np.float32)
+    dtype: Any = INT16 if block.pcm16 else FLOAT32
+    samples: Samples | Pcm = np.frombuffer(block.data, dtype)
     if not len(block.streams) == len(block.at_samples) == len(block.lengths):
         raise WireError("a block of audio does not say whose it is")
     if min(block.lengths, default=0) < 0 or sum(block.lengths) != len(samples):

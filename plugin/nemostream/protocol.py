@@ -13,6 +13,10 @@ import numpy.typing as npt
 
 SAMPLE_RATE = 16_000
 Samples = npt.NDArray[np.float32]
+Pcm = npt.NDArray[np.int16]
+INT16, FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)
+FULL_SCALE = np.float32(32768)
+"""The int16 sample that would be 1.0."""
 Priority = Literal["live", "batch"]
 FinalReason = Literal["endpoint", "flush", "gap", "idle", "limit", "end"]
 
@@ -74,10 +78,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Audio: float32 mono at 16 kHz in -1..1, any length; `at_sample` is the clock time of its first sample."""
+    """Audio: mono at 16 kHz, float32 in -1..1 or int16, any length; `at_sample` is the clock time of its first one."""
 
     stream: int
-    samples: Samples
+    samples: Samples | Pcm
     at_sample: int
 
 

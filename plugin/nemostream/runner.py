@@ -45,9 +45,9 @@ class Runner:
         self._may_peek, self._clock = peek, clock
         self._vad = Vad()
 
-    def refresh(self, seat: Seat) -> None:
+    def refresh(self, seat: Seat, now: float) -> None:
         """Something came for that stream, or its step has run: see what it has to do."""
-        seat.refresh(self._clock())
+        seat.refresh(now)
         if seat.stream.feed.ear is not None and seat.stream.feed.window_ready:
             self._listening[seat.key] = seat
 
@@ -124,8 +124,9 @@ class Runner:
         self._listening = {}
         if listening:
             self._vad.listen([seat.stream.feed for seat in listening])
+        now = self._clock()
         for seat in listening:
-            self.refresh(seat)
+            self.refresh(seat, now)
         return bool(listening)
 
     def _finalise_idle(self) -> None:
@@ -134,7 +135,7 @@ class Runner:
         for seat in self._seats if gone else ():
             if id(seat.slot) in gone and seat.stream.unfinalised:
                 seat.stream.request("idle")
-                self.refresh(seat)
+                self.refresh(seat, self._clock())
 
     def _of_row(self, group: Group, row: int) -> Seat:
         key: Key = group.rows.owner(row)  # type: ignore[assignment]

@@ -111,17 +111,21 @@ class Load:
 
     def enlist(self, slot: Slot) -> None:
         """It waits (Slot.wait)."""
-        (self.ready if slot.live else self.batch)[slot] = None
+        if not slot.live:
+            self.batch[slot] = None
+            return
+        self.ready[slot] = None
         for flag, listed in ((slot.urgent, self._urgent), (slot.behind, self._behind)):
-            if flag and slot.live:
+            if flag:
                 listed[slot] = None
-            else:
+            elif listed:
                 listed.pop(slot, None)
 
     def strike(self, slot: Slot) -> None:
         """It waits no more (Slot.rest)."""
         for listed in (self.ready, self.batch, self._urgent, self._behind):
-            listed.pop(slot, None)
+            if listed:
+                listed.pop(slot, None)
 
     @property
     def oldest(self) -> float:

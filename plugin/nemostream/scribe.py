@@ -64,6 +64,11 @@ class Scribe:
         self._heard = heard
         self._looked = False
 
+    @property
+    def idle(self) -> bool:
+        """The segment is empty, and nothing of it was shown: a chunk without tokens changes nothing."""
+        return not (self._open.tokens or self._looked)
+
     def jump(self, frame: int, samples: int) -> None:
         """From `frame` on the clock is ahead by `samples` more."""
         self._timeline.shift(frame, samples)

@@ -138,6 +138,11 @@ class Seat:
             row=row,
         )
 
+    @property
+    def checkpoint_near(self) -> bool:
+        """`checkpoint` may be due. Cheap: it is asked after every step."""
+        return self.stream.feed.heard - self._saved_at >= CATCHING_UP_SAMPLES or self.taken >= CHECKPOINT_MESSAGES
+
     def checkpoint(self, events: Sequence[Event]) -> list[Event]:
         """Save a recoverable stream now and then; and always with a Final that came of time, not of what was sent: a
         replay would not give it again.

@@ -19,7 +19,18 @@ from nemostream.feed import GAP_FINALISES, Feed, FeedState
 from nemostream.greedy import Token
 from nemostream.inbox import Request
 from nemostream.model import Model
-from nemostream.protocol import SAMPLE_RATE, Endpointing, Event, FinalReason, Open, Samples, Usage
+from nemostream.protocol import (
+    FLOAT32,
+    INT16,
+    SAMPLE_RATE,
+    Endpointing,
+    Event,
+    FinalReason,
+    Open,
+    Pcm,
+    Samples,
+    Usage,
+)
 from nemostream.reconcile import Reconciler, ReconcilerState
 from nemostream.scribe import Scribe, ScribeState
 from nemostream.work import Work
@@ -76,22 +87,23 @@ class Stream:
 
     # --- what the owner sends ---
 
-    def push(self, samples: Samples, at_sample: int | None = None) -> None:
+    def push(self, samples: Samples | Pcm, at_sample: int | None = None) -> None:
         """Take audio. What comes again (`at_sample` behind the clock) is dropped, what is missing becomes a gap.
 
         Raises:
-            AudioError: not a float32 vector, or not all samples are finite; nothing was taken.
+            AudioError: not a vector of float32 or int16, or not all samples are finite; nothing was taken.
         """
-        if not isinstance(samples, np.ndarray) or samples.dtype != np.float32 or samples.ndim != 1:
+        if not isinstance(samples, np.ndarray) or samples.ndim != 1 or samples.dtype not in (FLOAT32, INT16):
             found = f"{samples.dtype} {samples.shape}" if isinstance(samples, np.ndarray) else type(samples).__name__
-            raise AudioError(f"push takes a float32 array of mono samples, shape (n,), not {found}")
+            raise AudioError(f"push takes a float32 or int16 array of mono samples, shape (n,), not {found}")
         # The product is finite unless a sample is not, or samples are far louder than any sound.
-        if not math.isfinite(samples.dot(samples)) and not np.isfinite(samples).all():
+        if samples.dtype == FLOAT32 and not math.isfinite(samples.dot(samples)) and not np.isfinite(samples).all():
             raise AudioError("the audio holds NaN or infinite samples; send finite values in -1..1")
-        if at_sample is not None and at_sample > self._pushed:
-            self.gap(at_sample - self._pushed)
-        elif at_sample is not None:
-            samples = samples[self._pushed - at_sample :]
+        if at_sample is not None and at_sample != self._pushed:
+            if at_sample > self._pushed:
+                self.gap(at_sample - self._pushed)
+            else:
+                samples = samples[self._pushed - at_sample :]
         self._pushed += len(samples)
         self._audio += len(samples)
         self._unreported += len(samples)
@@ -186,7 +198,7 @@ class Stream:
         first = self._chunks * self.chunk_frames
         if self._trial is not None and not work.committed:
             first += self._trial.done * self.chunk_frames
-        placed = [t._replace(frame=first + t.frame) for t in tokens]
+        placed = [t._replace(frame=first + t.frame) for t in tokens] if tokens else []
         if work.peek:
             return self._scribe.look(self._reconciler.fork().sort(placed).new)
         if work.committed:
@@ -264,9 +276,10 @@ class Stream:
             events += self._scribe.quiet(token.frame, self.feed.blank_ms)
             for new in self._reconciler.sort([token]).new:
                 events += self._scribe.add(new)
-        end = self._chunks * self.chunk_frames
-        events += self._scribe.quiet(end, self.feed.blank_ms)
-        events += self._scribe.committed(bool(tokens), end)
+        if not self._scribe.idle:
+            end = self._chunks * self.chunk_frames
+            events += self._scribe.quiet(end, self.feed.blank_ms)
+            events += self._scribe.committed(bool(tokens), end)
         # Last: what comes behind the chunk, another endpointing for instance, is not for this one.
         self.feed.take_chunk()
         return events

@@ -61,7 +61,7 @@ class PushBlock(msgspec.Struct, tag=True, array_like=True):
     at_samples: _Numbers
     lengths: _Numbers
     pcm16: bool
-    data: bytes
+    data: memoryview
 
 
 class Other(msgspec.Struct, tag=True, array_like=True):

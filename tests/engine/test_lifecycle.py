@@ -11,7 +11,21 @@ import pytest
 from nemostream.encoders import EncoderRows, Floats, Indices
 from nemostream.errors import StepFailed
 from nemostream.model import Model
-from nemostream.protocol import Close, Ended, Failed, Final, Gap, Message, Open, Push, Refused, Started, Update, Usage
+from nemostream.protocol import (
+    Close,
+    Ended,
+    Endpointing,
+    Failed,
+    Final,
+    Gap,
+    Message,
+    Open,
+    Push,
+    Refused,
+    Started,
+    Update,
+    Usage,
+)
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver, noise
 
@@ -281,3 +295,20 @@ def test_a_language_that_the_model_does_not_speak_is_refused(toy: Model) -> None
     assert driver.refused(1).code == "UnsupportedLanguage"
     driver.open(2, language="en-US")
     assert driver.of(2, Started)[0].language == "en-US"
+
+
+@pytest.mark.parametrize("vad_ms", [None, 300])
+def test_int16_is_heard_as_the_floats_that_it_stands_for(toy: Model, vad_ms: int | None) -> None:
+    """To the bit: in blocks that fit the next chunk, and in one that has to wait."""
+    pcm = (utterance(3) * 32767).astype(np.int16)
+    texts = []
+    for samples in (pcm, pcm / np.float32(32768)):
+        for cuts in ([], range(1000, len(pcm), 1000)):
+            driver = Driver(toy, chunk_ms=160)
+            driver.open(1, endpointing=Endpointing(blank_ms=None, vad_ms=vad_ms))
+            for part in np.split(samples, cuts):
+                driver.push(1, part)
+            driver.flush(1, 7)
+            snapshot = driver.core.snapshot(("driver", 1))
+            texts.append((driver.text(1), snapshot.feed.window.tobytes(), snapshot.row.encoder_row["k0"].tobytes()))
+    assert texts[0][0] and set(texts) == {texts[0]}

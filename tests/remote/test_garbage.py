@@ -47,7 +47,9 @@ GARBAGE = {
     ),
     "a list of 2^31": framed(b"\x82\xa4type\xa8Messages\xa5parts\xdd\x7f\xff\xff\xff"),
     "too many messages": framed(encode({"type": "Messages", "parts": [("Other", "Mute", {"stream": 1})] * 9000})),
-    "too many pushes": wire.pack(wire.Messages([wire.PushBlock([1] * 5000, [0] * 5000, [0] * 5000, True, b"")] * 2)),
+    "too many pushes": wire.pack(
+        wire.Messages([wire.PushBlock([1] * 5000, [0] * 5000, [0] * 5000, True, memoryview(b""))] * 2)
+    ),
     "no such frame": framed(encode({"type": "Nonsense\nsecond line" * 100})),
     "no such message": other("Nonsense\nsecond line" * 100, {}),
     "the other direction": wire.pack(packing.events([Checkpoint(1, 1, 1, 2**62, b"")])),
