@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -11,6 +12,7 @@ from nemostream.scheduler import (
     CROWD,
     CROWD_WAIT,
     NO_WAIT_BELOW,
+    SPARE,
     STEP_BOUND,
     WAIT,
     Load,
@@ -104,6 +106,24 @@ def test_a_crowd_costs_two_steps_a_chunk_however_its_phases_lie() -> None:
     assert n >= CROWD and CROWD_WAIT == 0.5
     assert steps <= 2 * periods + 1
     assert min(served) >= periods - 1
+
+
+@pytest.mark.parametrize(
+    ("fixed", "per_row", "wait"),
+    [
+        (0.001, 0.0001, WAIT),
+        (0.02, 0.0001, 0.02 / (SPARE * 0.16 - 0.0064)),
+        (0.03, 0.0005, CROWD_WAIT),
+        (0, 1, CROWD_WAIT),
+    ],
+)
+def test_a_crowd_waits_longer_only_where_calls_cost_too_much(fixed: float, per_row: float, wait: float) -> None:
+    group = load([1.0] + [None] * 63, 0.16)
+    assert choose(1.0, [group]) == 1.0 + CROWD_WAIT * 0.16, "nothing is known yet"
+    for n in range(40):
+        group.cost.observe(8 + n % 32, fixed + (8 + n % 32) * per_row)
+    start = choose(1.0, [group])
+    assert isinstance(start, float) and start == pytest.approx(1.0 + wait * 0.16)
 
 
 @st.composite

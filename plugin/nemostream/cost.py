@@ -65,6 +65,11 @@ class StepCost:
             self._shape = Line(max(0.0, self.seconds - per_row * self.rows), per_row)
 
     @property
+    def known(self) -> bool:
+        """There were enough steps to judge by."""
+        return self.weight >= EVIDENCE
+
+    @property
     def per_row(self) -> float:
         """Seconds for one more row; all of a step's cost is laid on its rows while nothing tells better."""
         if self._line is not None:
@@ -92,7 +97,7 @@ class StepCost:
     def predict(self, rows: int, calls: int, now: float) -> float | None:
         """Seconds that `calls` steps over `rows` rows in all will take; None without evidence: a calibration, or
         enough steps of late."""
-        learnt = self.weight >= EVIDENCE and now - self.at <= FRESH_SECONDS
+        learnt = self.known and now - self.at <= FRESH_SECONDS
         if self.calibrated is None and not learnt:
             return None
         if self._line is None:
@@ -110,5 +115,5 @@ class StepCost:
     def _pace(self) -> float:
         """Seconds that a step takes now for each that the line says."""
         expected = self._line.of(self.rows) if self._line is not None else 0.0
-        sure = self.calibrated is None or self.weight >= EVIDENCE
+        sure = self.calibrated is None or self.known
         return self.seconds / expected if sure and expected > 0 else 1.0

@@ -22,6 +22,8 @@ WAIT = 0.25
 CROWD = 32
 CROWD_WAIT = 0.5
 """From CROWD rows on waiting longer halves the calls: two a chunk however the streams' phases lie."""
+SPARE = 0.4
+"""While its steps take less of the time than this a crowd waits no longer than others: an answer is worth a call."""
 STEP_BOUND = 0.5
 """No step may take longer than this part of the shortest live chunk."""
 
@@ -138,8 +140,16 @@ class Load:
         alone = len(self.slots) < NO_WAIT_BELOW
         if alone or len(self.ready) >= self.expected or self._urgent or self._behind:
             return self.oldest
-        wait = WAIT if len(self.slots) < CROWD else CROWD_WAIT
+        wait = WAIT if len(self.slots) < CROWD else self._crowd_wait
         return self.oldest + wait * self.chunk_seconds
+
+    @property
+    def _crowd_wait(self) -> float:
+        """The shortest wait, as a part of the chunk, whose calls take no more than SPARE of the time."""
+        left = SPARE * self.chunk_seconds - self.expected * self.cost.per_row
+        if not self.cost.known or left <= 0:
+            return CROWD_WAIT
+        return min(max(WAIT, self.cost.fixed / left), CROWD_WAIT)
 
     @property
     def deadline(self) -> float:
