@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.speech import ROOT, conversation
-from nemostream.protocol import SAMPLE_RATE, Samples
+from nemostream.inbox import as_float
+from nemostream.protocol import SAMPLE_RATE, Pcm, Samples
 
 CACHE = ROOT / ".cache" / "bench"
 TICK_MS = 10
@@ -60,6 +61,10 @@ class Load:
 
     def samples(self, stream: int) -> Samples:
         """All that the stream hears."""
+        return as_float(self.pcm(stream))
+
+    def pcm(self, stream: int) -> Pcm:
+        """The same as it is sent; a view where it can be."""
         talk = _noise() if self.noise else _talk()
         start = int(stream * APART_SECONDS * SAMPLE_RATE) % len(talk)
         needed = self.blocks * self.block
@@ -80,15 +85,14 @@ class Load:
 
 
 @lru_cache
-def _talk() -> Samples:
+def _talk() -> Pcm:
     """Ten minutes, half of them speech, as 16 bit audio: decoded once, kept under .cache/bench."""
     key = hashlib.sha256((ROOT / "bench" / "speech.py").read_bytes() + os.environ.get("SHARED", "").encode())
     path = CACHE / f"talk-{key.hexdigest()[:12]}.npy"
     if not path.is_file():
         _keep(path, conversation(0, TALK_SECONDS))
-    talk: npt.NDArray[np.int16] = np.load(path, mmap_mode="r")
-    speech: Samples = np.divide(talk, 32768, dtype=np.float32)
-    return speech
+    talk: Pcm = np.load(path, mmap_mode="r")
+    return talk
 
 
 def _keep(path: Path, samples: Samples) -> None:
@@ -99,7 +103,5 @@ def _keep(path: Path, samples: Samples) -> None:
 
 
 @lru_cache
-def _noise() -> Samples:
-    samples = np.random.default_rng(0).integers(-3000, 3000, 60 * SAMPLE_RATE, np.int16)
-    noise: Samples = np.divide(samples, 32768, dtype=np.float32)
-    return noise
+def _noise() -> Pcm:
+    return np.random.default_rng(0).integers(-3000, 3000, 60 * SAMPLE_RATE, np.int16)

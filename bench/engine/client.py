@@ -73,7 +73,7 @@ class Client:
 
     def __init__(self, config: Config, engine: Engine | RemoteEngine) -> None:
         self.config, self.report = config, Report()
-        self._audio = [config.load.samples(stream) for stream in config.streams]
+        self._audio = [config.load.pcm(stream) for stream in config.streams]
         self._engine = engine
         self._lock = threading.Condition()
         self._answered = 0

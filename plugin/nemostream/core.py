@@ -124,7 +124,6 @@ class Core:
             elif seat is None:
                 self._miss(key, message)
             elif not seat.closing:
-                seat.taken += 1
                 now = self.clock()
                 if isinstance(message, Push):
                     self._hear(seat, message, now)
@@ -132,6 +131,7 @@ class Core:
                     self._tell(seat, message, now)
                 self._runner.refresh(seat, now)
             elif isinstance(message, Close) and not message.drain:
+                seat.closes += 1
                 seat.keep = message.keep
                 self._end(seat)
         except Exception as error:
@@ -219,13 +219,19 @@ class Core:
         if stream.feed.waiting + more > seat.limit // 2 and stream.backlog + more > seat.limit:
             seconds = seat.limit // SAMPLE_RATE
             raise Overrun(f"more than {seconds} s of audio wait for the engine; push no faster than it runs")
+        goes_on = push.at_sample == stream.at_sample
         stream.push(push.samples, push.at_sample)
+        seat.took(more if goes_on else None)
         self._idle.heard(seat.slot, now, more / SAMPLE_RATE)
         if stream.usage_due and seat.started:
             self._emit(seat.key, stream.usage())
 
     def _tell(self, seat: Seat, message: Message, now: float) -> None:
         stream = seat.stream
+        if isinstance(message, Close):
+            self._close(seat, message)
+            return
+        seat.took(None)
         if isinstance(message, Gap):
             stream.gap(message.samples)
             self._idle.heard(seat.slot, now)
@@ -239,13 +245,15 @@ class Core:
             self._idle.heard(seat.slot, now)
         elif isinstance(message, Update):
             stream.set_endpointing(message.endpointing)
-        elif isinstance(message, Close):
-            seat.closing, seat.keep = True, message.keep
-            if message.drain and stream.unfinalised:
-                stream.request("end")
-            # A flush in front of the close is still answered, and who waits for a row to be started is told.
-            elif not message.drain or (seat.started and not stream.feed.busy):
-                self._end(seat)
+
+    def _close(self, seat: Seat, message: Close) -> None:
+        seat.closing, seat.keep = True, message.keep
+        seat.closes += 1
+        if message.drain and seat.stream.unfinalised:
+            seat.stream.request("end")
+        # A flush in front of the close is still answered, and who waits for a row to be started is told.
+        elif not message.drain or (seat.started and not seat.stream.feed.busy):
+            self._end(seat)
 
     # --- steps ---
 

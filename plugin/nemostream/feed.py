@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nemostream.errors import SnapshotError
-from nemostream.inbox import Item, Part, Request, SampleQueue, as_float, from_part, length, put, to_part
+from nemostream.inbox import Item, Part, Request, SampleQueue, as_float, from_part, length, put, shorten, to_part
 from nemostream.mel import MelFilters
 from nemostream.protocol import FULL_SCALE, INT16, SAMPLE_RATE, Endpointing, Pcm, Samples
 from nemostream.vad import WINDOW, Ear, EarState
@@ -140,6 +140,12 @@ class Feed:
         return self._waiting
 
     @property
+    def tail(self) -> int:
+        """Of these, how many came behind every request and have been touched by nobody."""
+        items = self._unjudged or self._inbox
+        return length(items[-1]) if items else 0
+
+    @property
     def requests(self) -> int:
         """Requests that have not been answered."""
         return self._requests
@@ -184,16 +190,20 @@ class Feed:
         self._requests -= 1
         self._fill()
 
-    def export(self) -> FeedState:
-        """A copy of the window; the rest is shared, and never changed in place."""
+    def export(self, without: int = 0) -> FeedState:
+        """A copy of the window; the rest is shared, and never changed in place. `without`: samples of the `tail` that
+        are left out."""
+        unjudged, inbox = ([to_part(item) for item in items] for items in (self._unjudged, self._inbox))
+        if without:
+            shorten(unjudged or inbox, without)
         return FeedState(
             window=self._window[: self._filled].copy(),
             heard=self.heard,
             finalised=self.finalised,
             endpointing=self.endpointing,
             blank_ms=self.blank_ms,
-            unjudged=[to_part(item) for item in self._unjudged],
-            inbox=[to_part(item) for item in self._inbox],
+            unjudged=unjudged,
+            inbox=inbox,
             open_request=self.open_request,
             ear=None if self.ear is None else self.ear.export(),
         )

@@ -102,6 +102,14 @@ def to_part(item: Item) -> Part:
     return Part(request=item) if isinstance(item, Request) else Part(change=item)
 
 
+def shorten(parts: list[Part], count: int) -> None:
+    """Take the last `count` samples away from the last of `parts`, which holds as many."""
+    last = parts.pop().samples
+    assert last is not None
+    if len(last) > count:
+        parts.append(Part(samples=last[:-count]))
+
+
 def from_part(part: Part) -> Item:
     """What `to_part` was given."""
     if part.samples is not None:

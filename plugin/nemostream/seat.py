@@ -8,6 +8,7 @@ seat.park()              # the row is free; the seat keeps what it held, for the
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Hashable, Sequence
 
 from nemostream import snapshot
@@ -27,7 +28,12 @@ MAX_BACKLOG = {"live": 30 * SAMPLE_RATE, "batch": 3600 * SAMPLE_RATE}
 CHECKPOINT_SAMPLES = 5 * SAMPLE_RATE
 """Audio between two checkpoints of a recoverable stream: what a lost engine costs at most to hear again."""
 CATCHING_UP_SAMPLES = SAMPLE_RATE
-"""And while a stream catches up, so that engines which die one after another get on all the same."""
+"""And while a stream that was opened again catches up: engines that die one after another get on all the same."""
+REPLAY_SAMPLES = 20 * SAMPLE_RATE
+"""What is sent again to a new engine is about so much at most (ledger.LIMIT)."""
+UNSAVED_SAMPLES = 5 * SAMPLE_RATE
+"""Audio in front of which a checkpoint may stop. It waits untouched and whoever sent it still has it: an engine that is
+late must not be made later by copying and sending what it has not got to."""
 CHECKPOINT_MESSAGES = 1000
 """Messages without audio after which there is one too."""
 CHECKPOINT_PHASES = 8
@@ -42,12 +48,13 @@ class Seat:
         closing: it was closed, and ends once what it was asked before is answered.
         keep: it ends with a Checkpoint, for its owner to go on with.
         limit: samples that may wait.
-        taken: messages since the Open or the last checkpoint.
+        taken: messages since the Open or the last checkpoint, but for those that close the stream.
+        closes: those. A checkpoint on the way to the end does not cover them: who goes on from it must end too.
     """
 
     __slots__ = (
-        *("key", "stream", "group", "slot", "limit", "seated", "started", "closing", "keep", "taken"),
-        *("_decoder", "_language", "_state", "_saved_at"),
+        *("key", "stream", "group", "slot", "limit", "seated", "started", "closing", "keep", "taken", "closes"),
+        *("_decoder", "_language", "_late", "_opened_at", "_saved_at", "_state"),
     )
 
     def __init__(self, key: Key, opened: Open, group: Group) -> None:
@@ -60,7 +67,7 @@ class Seat:
         model = group.model
         self.key, self.group = key, group
         self.seated = self.started = self.closing = self.keep = False
-        self.taken = 0
+        self.taken = self.closes = 0
         self.slot = Slot(live=opened.priority == "live")
         self.limit = MAX_BACKLOG[opened.priority]
         self._language = model.language(opened.language)
@@ -75,6 +82,8 @@ class Seat:
             self.stream.load(saved.stream, saved.feed)
             self._state = saved.row
         self._saved_at = self.stream.feed.heard
+        self._opened_at = self._saved_at
+        self._late: deque[int | None] = deque(maxlen=CHECKPOINT_MESSAGES // 2)
 
     @property
     def live(self) -> bool:
@@ -124,8 +133,17 @@ class Seat:
         elif self.slot.ready_at is not None:
             self.slot.rest()
 
-    def snapshot(self) -> Snapshot:
-        """All of the stream, between two steps; no request of it may be half answered (Stream.settled)."""
+    def took(self, samples: int | None) -> None:
+        """A message came: so much audio, which went on where the stream stood, or something else (None)."""
+        self.taken += 1
+        if self.stream.feed.waiting:
+            self._late.append(samples)
+        elif self._late:
+            self._late.clear()
+
+    def snapshot(self, without: int = 0) -> Snapshot:
+        """All of the stream, between two steps; no request of it may be half answered (Stream.settled). `without`: what
+        it is before the last so many samples (Feed.tail)."""
         model = self.group.model
         row = self.group.export(self.key) if self.seated else self._state
         assert row is not None, "a stream that never had a row has nothing to save"
@@ -133,8 +151,8 @@ class Seat:
             bundle=model.bundle.hash,
             precision=model.precision,
             chunk_frames=self.group.chunk_frames,
-            stream=self.stream.export(),
-            feed=self.stream.feed.export(),
+            stream=self.stream.export(without),
+            feed=self.stream.feed.export(without),
             row=row,
         )
 
@@ -154,19 +172,33 @@ class Seat:
         if not stream.opened.recoverable or not stream.settled or stream.feed.waiting > MAX_BACKLOG["live"]:
             return []
         timed = any(isinstance(e, Final) and e.reason == "idle" for e in events)
-        interval = CATCHING_UP_SAMPLES if stream.behind else CHECKPOINT_SAMPLES
+        again = stream.behind and stream.feed.heard < self._opened_at + REPLAY_SAMPLES
+        interval = CATCHING_UP_SAMPLES if again else CHECKPOINT_SAMPLES
         due = stream.feed.heard - self._saved_at >= interval or self.taken >= CHECKPOINT_MESSAGES
         if not timed and not due:
             return []
         self._saved_at = stream.feed.heard
-        return [self._saved(self.snapshot())]
+        messages, samples = self._untouched()
+        return [self._saved(self.snapshot(samples), messages)]
 
     def last_checkpoint(self) -> list[Event]:
         """What the owner goes on with in another stream, if it asked for that and it can be had."""
         if not self.keep or not self.started or not self.stream.settled:
             return []
+        self.taken += self.closes
         return [self._saved(handed_over(self.snapshot(), self.group.model.frame_samples))]
 
-    def _saved(self, saved: Snapshot) -> Event:
-        taken, self.taken = self.taken, 0
+    def _untouched(self) -> tuple[int, int]:
+        """The last messages that are nothing but audio which waits, and how much that is."""
+        messages = samples = 0
+        room = min(self.stream.feed.tail, UNSAVED_SAMPLES)
+        for more in reversed(self._late):
+            if more is None or samples + more > room or messages == self.taken:
+                break
+            messages, samples = messages + 1, samples + more
+        return messages, samples
+
+    def _saved(self, saved: Snapshot, left: int = 0) -> Event:
+        """`left`: the last messages, which it does not cover."""
+        taken, self.taken = self.taken - left, left
         return self.stream.event(Checkpoint, taken=taken, snapshot=snapshot.encode(saved))

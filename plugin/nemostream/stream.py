@@ -227,14 +227,15 @@ class Stream:
 
     # --- leaving and coming back ---
 
-    def export(self) -> StreamState:
-        """Where the stream stands, between two steps and with no request half answered."""
+    def export(self, without: int = 0) -> StreamState:
+        """Where the stream stands, between two steps and with no request half answered; or stood before the last
+        `without` samples came."""
         assert self._trial is None
         return StreamState(
             chunks=self._chunks,
-            pushed=self._pushed,
-            audio=self._audio,
-            unreported=self._unreported,
+            pushed=self._pushed - without,
+            audio=self._audio - without,
+            unreported=self._unreported - without,
             sequence=self._sequence,
             scribe=self._scribe.export(),
             reconciler=self._reconciler.export(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from nemostream.errors import EngineLost, SnapshotError
 from nemostream.ledger import LIMIT
 from nemostream.model import Model
 from nemostream.protocol import (
+    SAMPLE_RATE,
     Checkpoint,
     Close,
+    Ended,
     Endpointing,
     Failed,
     Final,
@@ -267,3 +270,63 @@ def test_a_resume_changes_nothing_that_waits(toy: Model) -> None:
     waiting = [[len(p.samples) for p in s.feed.unjudged if p.samples is not None] for s in (before, after)]
     assert waiting[0] == waiting[1] == [20_300 % 512]
     assert before.feed.heard == after.feed.heard and not [p for p in after.feed.unjudged if p.change]
+
+
+@pytest.mark.parametrize("vad_ms", [None, 300])
+@settings(max_examples=examples(4, 10), deadline=None)
+@given(seed=st.integers(0, 10_000), runs=st.lists(st.integers(1, 60), min_size=1, max_size=6))
+def test_an_engine_that_is_late_and_lost_loses_nothing(
+    toy: Model, vad_ms: int | None, seed: int, runs: list[int]
+) -> None:
+    """All audio came at once, in blocks, with requests between them; the engine dies again and again on its way through
+    it, and what a checkpoint leaves to the client is sent again."""
+    rng = np.random.default_rng(seed)
+    messages = script(rng, 1, np.concatenate([utterance(seed + i, 6) for i in range(3)])[: 18 * SAMPLE_RATE])
+    rigs = []
+    for losses in ([], runs):
+        rig = Rig(toy)
+        rig.send(Open(1, chunk_ms=160, endpointing=Endpointing(vad_ms=vad_ms)))
+        for message in messages:
+            rig.send(message)
+        for steps in losses:
+            rig.run(steps)
+            rig.lose()
+        rig.run()
+        rigs.append(rig)
+    undisturbed, disturbed = rigs
+    assert heard(disturbed, 1) == heard(undisturbed, 1) and all(f.whole for f in disturbed.finals(1))
+    assert isinstance(disturbed.events[1][-1], Ended)
+    used = [sum(e.samples for e in rig.events[1] if isinstance(e, Usage)) for rig in rigs]
+    assert used[0] == used[1]
+
+
+def test_a_checkpoint_leaves_out_what_waits(toy: Model) -> None:
+    """An engine that is late must not be made later: what nobody has got to is not saved, up to five seconds of it; and
+    a stream that catches up is saved every second of its first twenty, any other every five."""
+    rig = Rig(toy)
+    rig.send(Open(1, chunk_ms=160))
+    blocks = iter(range(0, 60 * SAMPLE_RATE, BLOCK))
+    noise = (0.01 * np.random.default_rng(0).standard_normal(60 * SAMPLE_RATE)).astype(np.float32)
+
+    def wait(seconds: int) -> list[tuple[float, float]]:
+        """Let so much audio wait, then run: what each checkpoint held that waited, and heard, in seconds."""
+        for _ in range(seconds * SAMPLE_RATE // BLOCK):
+            at = next(blocks)
+            rig.send(Push(1, noise[at : at + BLOCK], at))
+        saved = []
+        while rig.core.step():
+            for event in rig.core.take_events().get("client", []):
+                if isinstance(event, Checkpoint):
+                    feed = snapshot.decode(event.snapshot).feed
+                    held = sum(len(part.samples) for part in feed.inbox if part.samples is not None)
+                    saved.append((held / SAMPLE_RATE, feed.heard / SAMPLE_RATE))
+                rig._board.take([event])
+        return saved
+
+    new = wait(12)
+    assert [held > 0.08 for held, at in new] == [at < 7 for _, at in new], "from 12 - 5 s on all that waits is left out"
+    assert {round(later - earlier) for (_, earlier), (_, later) in itertools.pairwise(new)} == {1}
+    while rig.core.snapshot(("client", 1)).feed.heard < 21 * SAMPLE_RATE:
+        wait(1)
+    old = wait(12)
+    assert {round(later - earlier) for (_, earlier), (_, later) in itertools.pairwise(old)} <= {5} and len(old) > 1
