@@ -8,6 +8,7 @@ a machine.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from array import array
@@ -46,7 +47,7 @@ class Notes:
     chunks: array[float] = field(default_factory=lambda: array("d"))
     tokens: array[float] = field(default_factory=lambda: array("d"))
     _open: list[tuple[int, int, int]] = field(default_factory=list)
-    _committed: dict[int, tuple[int, list[Token]]] = field(default_factory=dict)
+    _committed: dict[int, tuple[int, Sequence[Token]]] = field(default_factory=dict)
 
     def install(self) -> None:
         """Wrap the engine's methods, for good: a process has one tap."""
@@ -68,15 +69,14 @@ class Notes:
 
         def noted_done(stream: Stream, work: Work, tokens: Sequence[Token]) -> list[Event]:
             if work.committed:
-                self._committed[id(stream)] = stream._chunks, list(tokens)
+                self._committed[id(stream)] = stream._chunks, tokens
             return done(stream, work, tokens)
 
         def noted_hand_out(engine: Engine) -> None:
             hand_out(engine)
             if self._open:
                 now = time.monotonic()
-                for chunk in self._open:
-                    self.chunks.extend((*chunk, now))
+                self.chunks.extend(itertools.chain.from_iterable((*chunk, now) for chunk in self._open))
                 self._open.clear()
 
         for kind, name, method in (
@@ -94,6 +94,8 @@ class Notes:
             number, tokens = found
             owner, stream = seat.key
             self._open.append((owner, stream, number))  # type: ignore[arg-type]
+            if not tokens:
+                continue
             first = number * seat.stream.chunk_frames
             for token in tokens:
                 self.tokens.extend((owner, stream, token.id, first + token.frame))  # type: ignore[arg-type]

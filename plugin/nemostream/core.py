@@ -298,8 +298,8 @@ class Core:
             if seat.closing and not seat.stream.feed.busy:
                 self._end(seat)
                 continue
-            if result or seat.checkpoint_near:
-                self._emit(seat.key, seat.checkpoint(result))
+            if (result or seat.checkpoint_near) and (saved := seat.checkpoint(result)):
+                self._emit(seat.key, saved)
             seat.slot.rest()
             self._runner.refresh(seat, now)
 

@@ -154,12 +154,12 @@ class Group:
         for row, w in trials:
             if w.save:
                 saved[self.rows.owner(row)] = self._encoder.save(row), self._decoder(row).save(row)
-        outcomes = [Outcome() for _ in work]
+        found: list[list[Token]] = [[] for _ in work]
         frames = np.array([w.frames for w in work], np.intp)
         for name, its in mine.items():
             tokens = self._decoders[name].step(rows[its], encoded[positions[its]], frames[its])
-            for i, found in zip(its.tolist(), tokens, strict=True):
-                outcomes[i].tokens = found
+            for i, said in zip(its.tolist(), tokens, strict=True):
+                found[i] = said
         undo: list[tuple[int, Any]] = []
         for row, w in trials:
             if w.restore:
@@ -169,7 +169,7 @@ class Group:
         keep = np.array([not w.restore for w in work])
         self._encoder.commit(positions[keep], undo)
         self._saved = saved
-        return outcomes
+        return [Outcome(tokens) for tokens in found]
 
     def _mel(self, work: Sequence[Work]) -> Floats:
         """(B, 8T, n_mels): what the encoder gets of the samples."""

@@ -23,7 +23,8 @@ class IdleWatch:
 
     def heard(self, slot: Slot, now: float, block_seconds: float = 0.0) -> None:
         """A stream sent a block of audio: others may wait for its next one."""
-        slot.expect(True)
+        if not slot.expected:
+            slot.expect(True)
         slot.idle_at = now + max(IDLE_SECONDS, 2 * block_seconds)
         if slot.live and (self.due is None or slot.idle_at < self.due):
             self.due = slot.idle_at

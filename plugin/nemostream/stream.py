@@ -104,9 +104,10 @@ class Stream:
                 self.gap(at_sample - self._pushed)
             else:
                 samples = samples[self._pushed - at_sample :]
-        self._pushed += len(samples)
-        self._audio += len(samples)
-        self._unreported += len(samples)
+        count = len(samples)
+        self._pushed += count
+        self._audio += count
+        self._unreported += count
         self.feed.push(samples)
 
     def gap(self, samples: int) -> None:
@@ -195,10 +196,14 @@ class Stream:
 
     def done(self, work: Work, tokens: Sequence[Token]) -> list[Event]:
         """Take the tokens of a step (frames counted from its chunk's start); the events that follow from them."""
+        if work.committed and not tokens and self._scribe.idle:
+            self._chunks += 1  # as most chunks are: nothing was said, and nothing is to be shown
+            self.feed.take_chunk()
+            return []
         first = self._chunks * self.chunk_frames
         if self._trial is not None and not work.committed:
             first += self._trial.done * self.chunk_frames
-        placed = [t._replace(frame=first + t.frame) for t in tokens] if tokens else []
+        placed = [t._replace(frame=first + t.frame) for t in tokens]
         if work.peek:
             return self._scribe.look(self._reconciler.fork().sort(placed).new)
         if work.committed:
@@ -277,10 +282,9 @@ class Stream:
             events += self._scribe.quiet(token.frame, self.feed.blank_ms)
             for new in self._reconciler.sort([token]).new:
                 events += self._scribe.add(new)
-        if not self._scribe.idle:
-            end = self._chunks * self.chunk_frames
-            events += self._scribe.quiet(end, self.feed.blank_ms)
-            events += self._scribe.committed(bool(tokens), end)
+        end = self._chunks * self.chunk_frames
+        events += self._scribe.quiet(end, self.feed.blank_ms)
+        events += self._scribe.committed(bool(tokens), end)
         # Last: what comes behind the chunk, another endpointing for instance, is not for this one.
         self.feed.take_chunk()
         return events
