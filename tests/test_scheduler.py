@@ -112,8 +112,8 @@ def test_a_crowd_costs_two_steps_a_chunk_however_its_phases_lie() -> None:
     ("fixed", "per_row", "wait"),
     [
         (0.001, 0.0001, WAIT),
-        (0.02, 0.0001, 0.02 / (SPARE * 0.16 - 0.0064)),
-        (0.03, 0.0005, CROWD_WAIT),
+        (0.03, 0.0001, 0.03 / (SPARE * 0.16 - 0.0064)),
+        (0.04, 0.0005, CROWD_WAIT),
         (0, 1, CROWD_WAIT),
     ],
 )

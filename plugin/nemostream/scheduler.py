@@ -22,7 +22,7 @@ WAIT = 0.25
 CROWD = 32
 CROWD_WAIT = 0.5
 """From CROWD rows on waiting longer halves the calls: two a chunk however the streams' phases lie."""
-SPARE = 0.4
+SPARE = 0.6
 """While its steps take less of the time than this a crowd waits no longer than others: an answer is worth a call."""
 STEP_BOUND = 0.5
 """No step may take longer than this part of the shortest live chunk."""
