@@ -141,8 +141,8 @@ class Feed:
 
     @property
     def tail(self) -> int:
-        """Of these, how many came behind every request and have been touched by nobody."""
-        items = self._unjudged or self._inbox
+        """Of these, how many came behind every request and have been touched by nobody, the detector included."""
+        items = self._inbox if self.ear is None else self._unjudged
         return length(items[-1]) if items else 0
 
     @property
@@ -195,7 +195,7 @@ class Feed:
         are left out."""
         unjudged, inbox = ([to_part(item) for item in items] for items in (self._unjudged, self._inbox))
         if without:
-            shorten(unjudged or inbox, without)
+            shorten(inbox if self.ear is None else unjudged, without)
         return FeedState(
             window=self._window[: self._filled].copy(),
             heard=self.heard,

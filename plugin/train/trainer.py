@@ -106,9 +106,10 @@ class Trainer:
             if self.step % self.settings.log_steps == 0:
                 self.report(recent, (self.hours - heard) * 3600 / (now - logged))
                 recent, heard, logged = [], self.hours, now
-            if self.step % self.settings.evaluate_steps == 0:
+            ended = self.hours >= self.schedule.hours
+            if self.step % self.settings.evaluate_steps == 0 or ended:
                 self.evaluate()
-            done = self.stopping or now - begun >= minutes * 60 or self.hours >= self.schedule.hours
+            done = self.stopping or now - begun >= minutes * 60 or ended
             if done or now - saved >= self.settings.save_seconds:
                 self.save()
                 saved = time.monotonic()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nemostream import seat, snapshot
 from nemostream.errors import EngineLost, SnapshotError
+from nemostream.feed import Feed
 from nemostream.ledger import LIMIT
 from nemostream.model import Model
 from nemostream.protocol import (
@@ -34,6 +35,7 @@ from nemostream.protocol import (
     Usage,
 )
 from nemostream.switchboard import Switchboard
+from nemostream.vad import WINDOW
 from tests.engine.conftest import utterance
 from tests.examples import examples
 from tests.remote.rig import Rig
@@ -41,12 +43,12 @@ from tests.remote.rig import Rig
 BLOCK = 1280
 
 
-def script(rng: np.random.Generator, stream: int, samples: np.ndarray) -> list[Message]:
+def script(rng: np.random.Generator, stream: int, samples: np.ndarray, block: int = BLOCK) -> list[Message]:
     """A stream's messages: audio in blocks, and now and then something else."""
     messages: list[Message] = []
     at = 0
-    for start in range(0, len(samples), BLOCK):
-        part = samples[start : start + BLOCK]
+    for start in range(0, len(samples), block):
+        part = samples[start : start + block]
         messages.append(Push(stream, part, at))
         at += len(part)
         chance = rng.random()
@@ -272,16 +274,16 @@ def test_a_resume_changes_nothing_that_waits(toy: Model) -> None:
     assert before.feed.heard == after.feed.heard and not [p for p in after.feed.unjudged if p.change]
 
 
-@pytest.mark.parametrize("vad_ms", [None, 300])
+@pytest.mark.parametrize(("vad_ms", "block"), [(None, BLOCK), (300, BLOCK), (300, 5 * WINDOW)])
 @settings(max_examples=examples(4, 10), deadline=None)
 @given(seed=st.integers(0, 10_000), runs=st.lists(st.integers(1, 60), min_size=1, max_size=6))
 def test_an_engine_that_is_late_and_lost_loses_nothing(
-    toy: Model, vad_ms: int | None, seed: int, runs: list[int]
+    toy: Model, vad_ms: int | None, block: int, seed: int, runs: list[int]
 ) -> None:
     """All audio came at once, in blocks, with requests between them; the engine dies again and again on its way through
     it, and what a checkpoint leaves to the client is sent again."""
     rng = np.random.default_rng(seed)
-    messages = script(rng, 1, np.concatenate([utterance(seed + i, 6) for i in range(3)])[: 18 * SAMPLE_RATE])
+    messages = script(rng, 1, np.concatenate([utterance(seed + i, 6) for i in range(3)])[: 18 * SAMPLE_RATE], block)
     rigs = []
     for losses in ([], runs):
         rig = Rig(toy)
@@ -330,3 +332,15 @@ def test_a_checkpoint_leaves_out_what_waits(toy: Model) -> None:
         wait(1)
     old = wait(12)
     assert {round(later - earlier) for (_, earlier), (_, later) in itertools.pairwise(old)} <= {5} and len(old) > 1
+
+
+def test_what_the_detector_has_heard_is_not_left_out(toy: Model) -> None:
+    """It would hear it again, behind what it knows already."""
+    feed = Feed(toy.mel, 2, Endpointing(vad_ms=300))
+    feed.push(np.zeros(30 * WINDOW, np.float32))
+    assert feed.tail == 30 * WINDOW
+    while feed.window_ready:
+        feed.judged(feed.take_window(), False)
+    assert feed.waiting > 5 * WINDOW and feed.tail == 0
+    feed.push(np.zeros(100, np.float32))
+    assert feed.tail == 100
