@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemostream.encoders import Floats
-from nemostream.feed import FRONT_FRAMES, Feed
+from nemostream.feed import Feed
+from nemostream.lanes import FRONT_FRAMES
 from nemostream.mel import AT_ONCE, MelFilters
 from nemostream.protocol import NO_ENDPOINT
 from tests.examples import examples
@@ -25,6 +26,11 @@ def noise(seed: int, samples: int) -> Floats:
     return np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
 
 
+def one(filters: MelFilters, window: Floats) -> Floats:
+    """(m, n_mels): the frames of one window."""
+    return filters.chunks(window[None], np.zeros(1, np.intp), len(window))[0]
+
+
 def chunks(filters: MelFilters, chunk_frames: int, parts: list[Floats]) -> Floats:
     """(n, n_mels): the frames of all chunks of a stream to which `parts` are pushed, without those before it."""
     feed = Feed(filters, chunk_frames, NO_ENDPOINT)
@@ -32,7 +38,7 @@ def chunks(filters: MelFilters, chunk_frames: int, parts: list[Floats]) -> Float
     for part in parts:
         feed.push(part)
         while (window := feed.chunk()) is not None:
-            found += list(filters.chunks([window]))
+            found.append(one(filters, window))
             feed.take_chunk()
     return np.concatenate(found)[FRONT_FRAMES:]
 
@@ -53,11 +59,13 @@ def test_frames_do_not_depend_on_how_samples_are_cut(
 @pytest.mark.parametrize("frames", [8, 16, 112])
 def test_a_row_does_not_depend_on_its_neighbours(filters: MelFilters, frames: int) -> None:
     """To the bit, at every place of a batch, also where the batch is computed in parts."""
-    windows = [noise(seed, filters.span(frames)) for seed in range(2 * AT_ONCE // frames + 2)]
-    together = filters.chunks(windows)
+    span = filters.span(frames)
+    windows = np.stack([noise(seed, span + 100) for seed in range(2 * AT_ONCE // frames + 2)])
+    together = filters.chunks(windows, np.arange(len(windows)), span)
     assert together.shape == (len(windows), frames, 80)
     for row, window in enumerate(windows):
-        assert np.array_equal(together[row], filters.chunks([window])[0])
+        assert np.array_equal(together[row], one(filters, window[:span]))
+    assert np.array_equal(filters.chunks(windows, np.array([3, 1]), span), together[[3, 1]])
 
 
 def test_a_frame_is_given_as_soon_as_its_last_sample_is_known(filters: MelFilters) -> None:
@@ -81,7 +89,7 @@ def test_what_is_padded_is_silence(filters: MelFilters) -> None:
     samples, silence = noise(1, 3000), np.zeros(6000, np.float32)
     feed = Feed(filters, 2, NO_ENDPOINT)
     feed.push(samples[:1000])
-    padded = np.concatenate(list(filters.chunks(feed.padded(3))))[FRONT_FRAMES:]
+    padded = np.concatenate([one(filters, window) for window in feed.padded(3)])[FRONT_FRAMES:]
     spoken = filters.whole(np.concatenate([samples[:1000], silence]))[: len(padded)]
     np.testing.assert_allclose(padded, spoken, rtol=1e-4, atol=1e-4)
     feed.push(samples[1000:])

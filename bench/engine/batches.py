@@ -24,7 +24,8 @@ import numpy as np
 from bench.engine.agreement import Agreement, agreement, placed
 from bench.engine.audio import Load
 from bench.engine.processes import rss_mb
-from nemostream import blas
+from nemostream import blas, work
+from nemostream.errors import StepFailed
 from nemostream.feed import Feed
 from nemostream.group import Group
 from nemostream.model import Model
@@ -108,16 +109,16 @@ def _run(model: Model, job: Job, streams: list[int]) -> tuple[list[float], list[
     tokens: list[list[tuple[int, int]]] = [[] for _ in streams]
     for step in range(job.steps):
         windows = [window for feed in feeds if (window := feed.chunk()) is not None]
-        work = [Work(window, frames, first=step == 0) for window in windows]
+        batch = work.Batch.of(range(len(streams)), [Work(window, frames, first=step == 0) for window in windows])
         began = time.perf_counter()
-        outcomes = group.run(range(len(streams)), len(streams), work)
+        outcomes = group.run(batch, len(streams))
         took.append(1000 * (time.perf_counter() - began))
         for feed in feeds:
             feed.take_chunk()
         for mine, outcome in zip(tokens, outcomes, strict=True):
-            if outcome.error is not None:
-                raise outcome.error
-            mine += [(step * frames + token.frame, token.id) for token in outcome.tokens]
+            if isinstance(outcome, StepFailed):
+                raise outcome
+            mine += [(step * frames + token.frame, token.id) for token in outcome]
     return took, tokens
 
 

@@ -25,9 +25,8 @@ from nemostream.greedy import Token
 from nemostream.group import Group
 from nemostream.protocol import Event
 from nemostream.runner import Done, Runner
-from nemostream.seat import Seat
 from nemostream.stream import Stream
-from nemostream.work import Work
+from nemostream.work import Batch, Work
 
 Array = npt.NDArray[Any]
 
@@ -47,30 +46,29 @@ class Notes:
     chunks: array[float] = field(default_factory=lambda: array("d"))
     tokens: array[float] = field(default_factory=lambda: array("d"))
     _open: list[tuple[int, int, int]] = field(default_factory=list)
-    _committed: dict[int, tuple[int, Sequence[Token]]] = field(default_factory=dict)
+    _said: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
     def install(self) -> None:
         """Wrap the engine's methods, for good: a process has one tap."""
-        run, done, hand_out = Runner.run, Stream.done, Engine._hand_out
+        run, done, hand_out = Runner._run, Stream.done, Engine._hand_out
 
-        def noted_run(
-            runner: Runner,
-            group: Group,
-            rows: Sequence[int],
-            dense: int | None,
-            seats: Sequence[Seat],
-            peeks: Sequence[Work] | None = None,
-        ) -> list[Done]:
+        def noted_run(runner: Runner, group: Group, batch: Batch, dense: int | None) -> list[Done]:
+            owners = [group.rows.owner(row) for row in batch.rows.tolist()]
+            before = group.lanes.chunks[batch.rows]
             began = time.monotonic()
-            result = run(runner, group, rows, dense, seats, peeks)
-            self.steps.extend((began, time.monotonic() - began, len(rows), dense or len(rows)))
-            self._settle(seats)
+            result = run(runner, group, batch, dense)
+            self.steps.extend((began, time.monotonic() - began, len(batch), dense or len(batch)))
+            used = group.lanes.chunks[batch.rows] > before
+            keys: Any = itertools.compress(owners, used.tolist())
+            self._open += [(*key, number) for key, number in zip(keys, before[used].tolist(), strict=True)]
+            self._settle(result)
             return result
 
-        def noted_done(stream: Stream, work: Work, tokens: Sequence[Token]) -> list[Event]:
-            if work.committed:
-                self._committed[id(stream)] = stream._chunks, tokens
-            return done(stream, work, tokens)
+        def noted_done(stream: Stream, tokens: Sequence[Token], work: Work | None = None) -> list[Event]:
+            if work is None and tokens:
+                first = stream.feed.lane.chunks * stream.chunk_frames
+                self._said[id(stream)] = [(token.id, first + token.frame) for token in tokens]
+            return done(stream, tokens, work)
 
         def noted_hand_out(engine: Engine) -> None:
             hand_out(engine)
@@ -80,25 +78,16 @@ class Notes:
                 self._open.clear()
 
         for kind, name, method in (
-            (Runner, "run", noted_run),
+            (Runner, "_run", noted_run),
             (Stream, "done", noted_done),
             (Engine, "_hand_out", noted_hand_out),
         ):
             setattr(kind, name, method)
 
-    def _settle(self, seats: Sequence[Seat]) -> None:
-        for seat in seats:
-            found = self._committed.pop(id(seat.stream), None)
-            if found is None:
-                continue
-            number, tokens = found
-            owner, stream = seat.key
-            self._open.append((owner, stream, number))  # type: ignore[arg-type]
-            if not tokens:
-                continue
-            first = number * seat.stream.chunk_frames
-            for token in tokens:
-                self.tokens.extend((owner, stream, token.id, first + token.frame))  # type: ignore[arg-type]
+    def _settle(self, result: Sequence[Done]) -> None:
+        for seat, _ in result:
+            for said in self._said.pop(id(seat.stream), ()):
+                self.tokens.extend((*seat.key, *said))  # type: ignore[arg-type]
 
     def save(self, path: Path) -> None:
         """Write all of it as .npz."""

@@ -27,7 +27,7 @@ from nemostream.group import Group
 from nemostream.model import Model
 from nemostream.models import catalog
 from nemostream.scheduler import Slot
-from nemostream.work import Work
+from nemostream.work import Batch, Work
 
 SIZES = (1, 4, 16)
 """Rows of the steps that are measured."""
@@ -100,7 +100,7 @@ def measure(model: Model, chunk_frames: int, seconds: float = SECONDS, clock: Cl
 
     def step(rows: int) -> float:
         began = clock()
-        group.run(range(rows), rows, work[:rows])
+        group.run(Batch.of(range(rows), work[:rows]), rows)
         return clock() - began
 
     with blas.one_thread():

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,11 +28,12 @@ from nemostream.lobby import Lobby
 from nemostream.memory import model_bytes
 from nemostream.model import Model
 from nemostream.models import catalog
-from nemostream.protocol import Event, Message, Open
+from nemostream.protocol import Event, Message, Open, Push
 
 logger = logging.getLogger("nemostream")
 
 Deliver = Callable[[Sequence[Event]], None]
+Item = tuple[int, Message | None] | Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Engine:
         self.config = config or EngineConfig()
         self._core = Core(max_streams=self.config.max_streams, peek=self.config.peek)
         self._wake = threading.Condition()
-        self._mail: deque[tuple[int, Message | None] | Callable[[], None]] = deque()
+        self._mail: deque[Item] = deque()
         self._deliver: dict[int, Deliver] = {}
         self._numbers = itertools.count(1)
         self._closed = False
@@ -177,7 +178,7 @@ class Engine:
         """What the engine is doing, for load figures and metrics."""
         return self._core.stats()
 
-    def _post(self, items: Sequence[tuple[int, Message | None] | Callable[[], None]]) -> None:
+    def _post(self, items: Sequence[Item]) -> None:
         with self._wake:
             if self._closed:
                 return  # its streams have been told, or are being told
@@ -208,11 +209,7 @@ class Engine:
     def _run(self) -> None:
         while (mail := self._next_mail()) is not None:
             self._busy_since = time.monotonic()
-            for item in mail:
-                try:
-                    self._take(item)
-                except Exception:
-                    logger.exception("a message cannot be taken; it is dropped")
+            self._take_all(mail)
             try:
                 self._core.step()
             except Exception as error:
@@ -223,7 +220,26 @@ class Engine:
             self._hand_out()
         self._say_goodbye()
 
-    def _next_mail(self) -> deque[tuple[int, Message | None] | Callable[[], None]] | None:
+    def _take_all(self, mail: Iterable[Item]) -> None:
+        """Everything in its order; audio that comes in a row as one."""
+        for audio, items in itertools.groupby(mail, self._is_audio):
+            try:
+                if audio:
+                    self._core.hear(items)  # type: ignore[arg-type]
+                    continue
+            except Exception:
+                logger.exception("audio cannot be taken; it is dropped")
+            for item in items:
+                try:
+                    self._take(item)
+                except Exception:
+                    logger.exception("a message cannot be taken; it is dropped")
+
+    def _is_audio(self, item: Item) -> bool:
+        """It is, and for a stream that is in the core."""
+        return type(item) is tuple and type(item[1]) is Push and not self._lobby
+
+    def _next_mail(self) -> deque[Item] | None:
         """What came in, once there is something or a step is due; None: the engine is closed."""
         wake_at = self._core.wake_at()
         with self._wake:
@@ -246,7 +262,7 @@ class Engine:
         self._mail.clear()
         self._hand_out()
 
-    def _take(self, item: tuple[int, Message | None] | Callable[[], None]) -> None:
+    def _take(self, item: Item) -> None:
         if callable(item):
             item()
             return

@@ -15,12 +15,11 @@ import numpy as np
 
 from nemostream.errors import SnapshotError
 from nemostream.inbox import Item, Part, Request, SampleQueue, as_float, from_part, length, put, shorten, to_part
+from nemostream.lanes import Lane, Lanes
 from nemostream.mel import MelFilters
-from nemostream.protocol import FULL_SCALE, INT16, SAMPLE_RATE, Endpointing, Pcm, Samples
+from nemostream.protocol import SAMPLE_RATE, Endpointing, Pcm, Samples
 from nemostream.vad import WINDOW, Ear, EarState
 
-FRONT_FRAMES = 7
-"""Mel frames before the stream in its first chunk, all zero: chunk k takes frames [8Tk - 7, 8Tk + 8T - 8]."""
 GAP_FINALISES = SAMPLE_RATE * 400 // 1000
 """A gap this long (400 ms) finalises what is pending; a shorter one is filled with silence."""
 
@@ -54,7 +53,7 @@ class Feed:
         ear: voice activity of this stream; None while it is off.
         endpointing: what was asked for last; it may not have been reached.
         blank_ms: run of blanks that ends a segment in the chunk that is next; None: none does.
-        heard: samples that the window has taken.
+        lane: the window, and how far it has come.
         finalised: what was `heard` when the last request was answered.
         open_request: the request that all chunks before it have reached; audio behind it waits.
     """
@@ -70,15 +69,12 @@ class Feed:
         self.ear: Ear | None = None
         self.endpointing = endpointing
         self.blank_ms = endpointing.blank_ms
-        self.heard = 0
+        self.lane = Lane(Lanes(filters, chunk_frames, 1))
         self.finalised = 0
         self.open_request: Request | None = None
         self._jump = jump
-        self._step = 8 * chunk_frames * filters.hop
-        self._span = filters.span(8 * chunk_frames)
-        # With room for another chunk: what belongs to the next one need not wait elsewhere.
-        self._window: Samples = np.zeros(self._span + self._step, np.float32)
-        self._filled = FRONT_FRAMES * filters.hop + filters.before
+        self._step, self._span = self.lane.lanes.step, self.lane.lanes.span
+        self._room = self._span + self._step
         self._unjudged: deque[Item] = deque()
         self._inbox: deque[Item] = deque()
         self._requests = 0
@@ -88,17 +84,9 @@ class Feed:
     def push(self, samples: Samples | Pcm) -> None:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
         the audio was cut."""
-        if not (self._inbox or self._unjudged or self.ear or self.open_request):
-            end = self._filled + len(samples)
-            if end <= len(self._window):  # nothing stands in its way
-                window = self._window[self._filled : end]
-                if samples.dtype == INT16:
-                    np.divide(samples, FULL_SCALE, out=window)
-                else:
-                    window[:] = samples
-                self._filled = end
-                self.heard += len(samples)
-                return
+        if self.plain and self.lane.filled + len(samples) <= self._room:
+            self.lane.put(samples)
+            return
         self._waiting += len(samples)
         put(self._unjudged, as_float(samples))
         self._pass()
@@ -114,6 +102,16 @@ class Feed:
         self.endpointing = endpointing
         self._unjudged.append(endpointing)
         self._pass()
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but the window stands in the way of audio."""
+        return not (self._inbox or self._unjudged or self.ear or self.open_request)
+
+    @property
+    def heard(self) -> int:
+        """Samples that the window has taken."""
+        return self.lane.heard
 
     @property
     def window_ready(self) -> bool:
@@ -163,24 +161,23 @@ class Feed:
     @property
     def ready(self) -> bool:
         """There is a chunk, or a request whose turn it is."""
-        return self._filled >= self._span or self.open_request is not None
+        return self.lane.filled >= self._span or self.open_request is not None
 
     def chunk(self) -> Samples | None:
         """The samples of the next chunk, if there are enough: a view."""
-        return self._window[: self._span] if self._filled >= self._span else None
+        return self.lane.window[: self._span] if self.lane.filled >= self._span else None
 
     def take_chunk(self) -> None:
         """The chunk was used."""
-        filled = self._filled - self._step
-        self._window[:filled] = self._window[self._step : self._filled]
-        self._filled = filled
+        self.lane.advance()
         if self._inbox:
             self._fill()
 
     def padded(self, steps: int) -> list[Samples]:
         """The samples of as many chunks, if only silence followed. The next one must not be complete."""
         samples = np.zeros((steps - 1) * self._step + self._span, np.float32)
-        samples[: self._filled] = self._window[: self._filled]
+        filled = self.lane.filled
+        samples[:filled] = self.lane.window[:filled]
         return [samples[i * self._step :][: self._span] for i in range(steps)]
 
     def answered(self) -> None:
@@ -197,7 +194,7 @@ class Feed:
         if without:
             shorten(inbox if self.ear is None else unjudged, without)
         return FeedState(
-            window=self._window[: self._filled].copy(),
+            window=self.lane.window[: self.lane.filled].copy(),
             heard=self.heard,
             finalised=self.finalised,
             endpointing=self.endpointing,
@@ -214,13 +211,11 @@ class Feed:
         Raises:
             SnapshotError: its window is none of this chunk size.
         """
-        if saved.window.ndim != 1 or not self._span - self._step <= len(saved.window) <= len(self._window):
+        if saved.window.ndim != 1 or not self.lane.load(saved.window, saved.heard):
             raise SnapshotError(f"the saved stream has a window of shape {saved.window.shape}; open it without resume")
-        self.heard, self.finalised, self.endpointing = saved.heard, saved.finalised, saved.endpointing
+        self.finalised, self.endpointing = saved.finalised, saved.endpointing
         self.open_request, self.blank_ms = saved.open_request, saved.blank_ms
         self.ear = None if saved.ear is None else Ear.load(saved.ear)
-        self._filled = len(saved.window)
-        self._window[: self._filled] = saved.window
         self._unjudged = deque(map(from_part, saved.unjudged))
         self._inbox = deque(map(from_part, saved.inbox))
         asked = [x for x in (*self._unjudged, *self._inbox, self.open_request) if isinstance(x, Request)]
@@ -258,16 +253,14 @@ class Feed:
         while self._inbox and self.open_request is None:
             first = self._inbox[0]
             if isinstance(first, SampleQueue):
-                samples = first.take(len(self._window) - self._filled)
+                samples = first.take(self._room - self.lane.filled)
                 if not len(samples):
                     return
                 if not first:
                     self._inbox.popleft()
-                self.heard += len(samples)
                 self._waiting -= len(samples)
-                self._window[self._filled : self._filled + len(samples)] = samples
-                self._filled += len(samples)
-            elif self._filled >= self._span:
+                self.lane.put(samples)
+            elif self.lane.filled >= self._span:
                 return
             elif isinstance(first, Request):
                 self._inbox.popleft()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nemostream.encoders import EncoderRows, Floats, Indices, RowState
 from nemostream.errors import SnapshotError, StepFailed
-from nemostream.feed import FRONT_FRAMES
 from nemostream.greedy import Decoder, Token
+from nemostream.lanes import FRONT_FRAMES, Lane, Lanes
 from nemostream.model import Model
 from nemostream.rows import Rows
 from nemostream.scheduler import Load, Slot
-from nemostream.work import Work
+from nemostream.work import Batch
 
 logger = logging.getLogger("nemostream")
 
@@ -29,12 +29,8 @@ class Counters:
     retries: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Outcome:
-    """What a step gave one row: its tokens, or the reason why it has none."""
-
-    tokens: list[Token] = field(default_factory=list)
-    error: StepFailed | None = None
+Outcome = list[Token] | StepFailed
+"""What a step gave one row: its tokens, or the reason why it has none."""
 
 
 class Group:
@@ -46,14 +42,18 @@ class Group:
         self.counters = Counters()
         self.load = Load(key, chunk_frames * model.frame_ms / 1000)
         self.rows: Rows[Hashable] = Rows(capacity, self._move)
+        self.lanes = Lanes(model.mel, chunk_frames, capacity)
         self._encoder: EncoderRows = model.backend.rows(chunk_frames, capacity, model.spare_frames(chunk_frames))
         self._decoders: dict[str, Decoder] = {}
         self._decoder_of: list[str] = []
         self._saved: dict[Hashable, tuple[Any, Any]] = {}
         self._riding: Floats = np.zeros((0, 0, 0), np.float32)
 
-    def take(self, owner: Hashable, decoder: str, slot: Slot, state: RowState | None = None) -> int | None:
-        """A row for `owner`, fresh or as `state` says; returns its generation, or None when every row is taken.
+    def take(
+        self, owner: Hashable, decoder: str, slot: Slot, state: RowState | None = None, lane: Lane | None = None
+    ) -> int | None:
+        """A row for `owner`, fresh or as `state` says; returns its generation, or None when every row is taken. Its
+        samples are those of `lane`, if they are to come from `lanes`.
 
         Raises:
             SnapshotError: the state is damaged, or of another model, chunk size or decoder. No row was taken.
@@ -74,6 +74,7 @@ class Group:
             self._decoders[decoder].load(row, state.decoder_row)
         self._decoder_of.append(decoder)
         self.load.add(slot)
+        self.lanes.add(lane)
         return generation
 
     def export(self, owner: Hashable) -> RowState:
@@ -96,87 +97,95 @@ class Group:
         """Free the owner's row."""
         row = self.rows.row(owner)
         self.load.remove(row)
+        self.lanes.remove(row)
         self.rows.leave(owner)
         self._decoder_of[row] = self._decoder_of[-1]
         self._decoder_of.pop()
         self._saved.pop(owner, None)
 
-    def run(self, rows: Sequence[int], dense: int | None, work: Sequence[Work]) -> list[Outcome]:
-        """Run one chunk for each of `rows` (ascending). With `dense` the first n rows are the batch and those without
-        work ride along, keeping their state.
+    def run(self, batch: Batch, dense: int | None) -> list[Outcome]:
+        """Run one chunk for each row. With `dense` the first n rows are the encoder's batch and those without work ride
+        along, keeping their state.
 
         A step that fails, wherever and with whatever exception, has committed nothing: it is tried again, then halved
         until the bad row stands alone. Its error is a StepFailed.
         """
         try:
-            return self._step(rows, dense, work)
+            return self._step(batch, dense)
         except Exception as error:
-            logger.warning("a step of %d rows is tried again: %r", len(rows), error)
+            logger.warning("a step of %d rows is tried again: %r", len(batch), error)
             self.counters.retries += 1
         try:
-            return self._step(rows, None, work)
+            return self._step(batch, None)
         except Exception as error:
-            if len(rows) == 1:
-                return [Outcome(error=_step_failed(error))]
-        half = len(rows) // 2
-        return self.run(rows[:half], None, work[:half]) + self.run(rows[half:], None, work[half:])
+            if len(batch) == 1:
+                return [_step_failed(error)]
+        half = len(batch) // 2
+        return self.run(batch.part(0, half), None) + self.run(batch.part(half, len(batch)), None)
 
-    def _step(self, rows: Sequence[int], dense: int | None, work: Sequence[Work]) -> list[Outcome]:
+    def _step(self, batch: Batch, dense: int | None) -> list[Outcome]:
         """One try: it commits all of the step, or raises and has changed nothing."""
-        index = np.array(rows, np.intp)
-        mel = self._mel(work)
+        rows = batch.rows
+        mel = self._mel(batch)
         positions: Indices
         if dense is None:
             positions = np.arange(len(rows))
-            encoded = self._encoder.step(index, mel)
+            encoded = self._encoder.step(rows, mel)
         else:
-            positions = index
-            encoded = self._encoder.step(dense, mel if len(rows) == dense else self._spread(mel, index, dense))
+            positions = rows
+            encoded = self._encoder.step(dense, mel if len(rows) == dense else self._spread(mel, rows, dense))
         self.counters.steps += 1
         mine = self._by_decoder(rows)
-        before = {name: self._decoders[name].save(index[its]) for name, its in mine.items()}
+        before = {name: self._decoders[name].save(rows[its]) for name, its in mine.items()}
         try:
-            return self._keep(index, positions, encoded, work, mine)
+            return self._keep(batch, positions, encoded, mine)
         except BaseException:
             for name, its in mine.items():
-                self._decoders[name].restore(index[its], before[name])
+                self._decoders[name].restore(rows[its], before[name])
             raise
 
-    def _keep(
-        self, rows: Indices, positions: Indices, encoded: Floats, work: Sequence[Work], mine: dict[str, Indices]
-    ) -> list[Outcome]:
-        """Decode (`mine`: which of `rows` each decoder has), put back what is not to be kept, and commit.
+    def _keep(self, batch: Batch, positions: Indices, encoded: Floats, mine: dict[str, Indices]) -> list[Outcome]:
+        """Decode (`mine`: which of the rows each decoder has), put back what is not to be kept, and commit.
 
         Decoders can be put back; the encoder's commit cannot, so it comes when nothing else can fail.
         """
-        saved = dict(self._saved)
-        trials = [(row, w) for row, w in zip(rows.tolist(), work, strict=True) if not w.committed]
-        for row, w in trials:
+        rows, saved = batch.rows, self._saved
+        trials = [(int(rows[i]), i, work) for i, work in batch.work.items() if not work.committed]
+        if trials:
+            saved = dict(saved)
+        for row, _, w in trials:
             if w.save:
                 saved[self.rows.owner(row)] = self._encoder.save(row), self._decoder(row).save(row)
-        found: list[list[Token]] = [[] for _ in work]
-        frames = np.array([w.frames for w in work], np.intp)
+        found: list[Outcome] = [[]] * len(batch)
         for name, its in mine.items():
-            tokens = self._decoders[name].step(rows[its], encoded[positions[its]], frames[its])
+            tokens = self._decoders[name].step(rows[its], encoded[positions[its]], batch.frames[its])
             for i, said in zip(its.tolist(), tokens, strict=True):
                 found[i] = said
         undo: list[tuple[int, Any]] = []
-        for row, w in trials:
+        keep = np.ones(len(batch), np.bool_)
+        for row, i, w in trials:
             if w.restore:
                 encoder_state, decoder_state = saved.pop(self.rows.owner(row))
                 self._decoder(row).restore(row, decoder_state)
                 undo.append((row, encoder_state))
-        keep = np.array([not w.restore for w in work])
+                keep[i] = False
         self._encoder.commit(positions[keep], undo)
         self._saved = saved
-        return [Outcome(tokens) for tokens in found]
+        return found
 
-    def _mel(self, work: Sequence[Work]) -> Floats:
+    def _mel(self, batch: Batch) -> Floats:
         """(B, 8T, n_mels): what the encoder gets of the samples."""
-        mel = self.model.mel.chunks([w.samples for w in work])
-        for i, w in enumerate(work):
-            if w.first:
-                mel[i, :FRONT_FRAMES] = 0.0
+        filters, span = self.model.mel, self.lanes.span
+        if not batch.work:
+            mel = filters.chunks(self.lanes.windows, batch.rows, span)
+        else:
+            mel = np.empty((len(batch), 8 * self.chunk_frames, filters.n_mels), np.float32)
+            given = np.array(list(batch.work))
+            mel[given] = filters.chunks(np.stack([w.samples for w in batch.work.values()]), np.arange(len(given)), span)
+            others = np.delete(np.arange(len(batch)), given)
+            if len(others):
+                mel[others] = filters.chunks(self.lanes.windows, batch.rows[others], span)
+        mel[batch.first, :FRONT_FRAMES] = 0.0
         return mel
 
     def _spread(self, mel: Floats, rows: Indices, total: int) -> Floats:
@@ -186,7 +195,7 @@ class Group:
         self._riding[rows] = mel
         return self._riding[:total]
 
-    def _by_decoder(self, rows: Sequence[int]) -> dict[str, Indices]:
+    def _by_decoder(self, rows: Indices) -> dict[str, Indices]:
         """Which of `rows` each decoder has, as positions."""
         if len(self._decoders) == 1:
             return {name: np.arange(len(rows)) for name in self._decoders}

@@ -1,7 +1,7 @@
 """Log-mel frames of samples, equal to NeMo's offline front end; of all rows of a step at once.
 
     filters = MelFilters(bank, window)
-    mel = filters.chunks([window, window])      # (2, 8T, n_mels), of two streams' windows of samples
+    mel = filters.chunks(windows, rows, span)   # (B, 8T, n_mels), of these rows' windows of samples
     mel = filters.whole(samples)                # (m, n_mels), of a recording
 
 Frame t covers the pre-emphasised samples [160t - 200, 160t + 200), zero before the stream, so it is final once
@@ -10,13 +10,12 @@ Frame t covers the pre-emphasised samples [160t - 200, 160t + 200), zero before 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from nemostream.encoders import Floats
+from nemostream.encoders import Floats, Indices
 
 AT_ONCE = 256
 """Frames that are computed together: more would leave the processor's cache."""
@@ -56,11 +55,11 @@ class MelFilters:
         """Samples from the first that `frames` frames need to the last."""
         return (frames - 1) * self.hop + len(self.window) + 1
 
-    def chunks(self, windows: Sequence[Floats]) -> Floats:
-        """Frames (B, m, n_mels) of B windows of equally many samples. A row's frames do not depend, to the bit, on the
-        others: every product has the shape of one row."""
-        at_once = max(1, AT_ONCE * self.hop // len(windows[0]))
-        parts = [self._frames(np.stack(windows[i : i + at_once])) for i in range(0, len(windows), at_once)]
+    def chunks(self, windows: Floats, rows: Indices, samples: int) -> Floats:
+        """Frames (B, m, n_mels) of the first `samples` of these B rows of `windows`. A row's frames do not depend, to
+        the bit, on the others: every product has the shape of one row."""
+        at_once = max(1, AT_ONCE * self.hop // samples)
+        parts = [self._frames(windows[rows[i : i + at_once], :samples]) for i in range(0, len(rows), at_once)]
         return np.concatenate(parts)
 
     def whole(self, samples: Floats) -> Floats:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from nemostream import blas, scheduler
-from nemostream.group import Group
+from nemostream.encoders import Indices
+from nemostream.errors import StepFailed
+from nemostream.group import Group, Outcome
 from nemostream.house import House
 from nemostream.idle import IdleWatch
 from nemostream.meter import Meter
@@ -18,7 +22,7 @@ from nemostream.protocol import SAMPLE_RATE, Event
 from nemostream.seat import Key, Seat
 from nemostream.seating import Seating
 from nemostream.vad import Vad
-from nemostream.work import Work
+from nemostream.work import Batch, Work
 
 logger = logging.getLogger("nemostream")
 
@@ -26,7 +30,8 @@ PEEK_FROM_MS, PEEK_EVERY = 560, 240 * SAMPLE_RATE // 1000
 """Chunks from 560 ms on are looked into every 240 ms while there is nothing better to do."""
 
 Done = tuple[Seat, list[Event] | Exception]
-"""What a step gave a stream: events, or the error that ends it."""
+"""What a step gave a stream: events, or the error that ends it. Those that were given nothing, and have nothing to do,
+are left out."""
 
 
 class Runner:
@@ -58,7 +63,7 @@ class Runner:
         plan = scheduler.choose(self._clock(), self._loads())
         if isinstance(plan, scheduler.Plan):
             group = self._house.groups[plan.key]
-            return self.run(group, plan.rows, plan.dense, [self._of_row(group, r) for r in plan.rows])
+            return self.run(group, plan.rows, plan.dense)
         looked = self._peek(plan) if self._may_peek else None
         return [] if looked is None and listened else looked
 
@@ -71,35 +76,43 @@ class Runner:
         times = [t for t in (plan, self._idle.due) if t is not None]
         return min(times, default=None)
 
-    def run(
-        self,
-        group: Group,
-        rows: Sequence[int],
-        dense: int | None,
-        seats: Sequence[Seat],
-        peeks: Sequence[Work] | None = None,
-    ) -> list[Done]:
-        """One step for these rows, whose seats these are; `peeks`: looks into unfinished chunks, in place of work."""
-        work = peeks or [w for w in (seat.stream.next_work() for seat in seats) if w is not None]
+    def run(self, group: Group, rows: Sequence[int], dense: int | None) -> list[Done]:
+        """One step for these rows."""
+        index = np.array(rows, np.intp)
+        batch = Batch.of_lanes(group.lanes, index, group.chunk_frames)
+        for i in np.flatnonzero(~group.lanes.ready(index)).tolist():
+            batch.put(i, self.of_row(group, rows[i]).stream.request_work())
+        return self._run(group, batch, dense)
+
+    def _run(self, group: Group, batch: Batch, dense: int | None) -> list[Done]:
         started = self._clock()
         with blas.one_thread():
-            outcomes = group.run(rows, dense, work)
+            outcomes = group.run(batch, dense)
         now = self._clock()
-        group.load.cost.observe(dense or len(rows), now - started, now)
+        group.load.cost.observe(dense or len(batch), now - started, now)
         self.meter.add(now, now - started)
-        self.rows_run += len(rows)
-        done: list[Done] = []
-        for seat, w, outcome in zip(seats, work, outcomes, strict=True):
-            if outcome.error is not None:
-                done.append((seat, outcome.error))
-                continue
-            try:
-                done.append((seat, seat.stream.done(w, outcome.tokens)))
-            except Exception as error:
-                # A defect of ours, or a snapshot that somebody else wrote: the others' results are good.
-                logger.exception("stream %s cannot take its tokens", seat.key[1])
-                done.append((seat, error))
-        return done
+        self.rows_run += len(batch)
+        loud = group.lanes.restless(batch.rows) | np.fromiter(map(bool, outcomes), np.bool_, len(batch))
+        loud[list(batch.work)] = True
+        self._advance(group, batch.rows[~loud], now)
+        return [self._done(group, batch, i, outcomes[i]) for i in np.flatnonzero(loud).tolist()]
+
+    def _advance(self, group: Group, rows: Indices, now: float) -> None:
+        """Nothing was said in the chunks of these rows, and nothing follows from it."""
+        group.lanes.advance(rows)
+        group.load.rest(rows.tolist())
+        group.load.wait(rows[group.lanes.ready(rows)].tolist(), now)
+
+    def _done(self, group: Group, batch: Batch, i: int, outcome: Outcome) -> Done:
+        seat = self.of_row(group, int(batch.rows[i]))
+        if isinstance(outcome, StepFailed):
+            return seat, outcome
+        try:
+            return seat, seat.stream.done(outcome, batch.work.get(i))
+        except Exception as error:
+            # A defect of ours, or a snapshot that somebody else wrote: the others' results are good.
+            logger.exception("stream %s cannot take its tokens", seat.key[1])
+            return seat, error
 
     def _peek(self, wake: float | None) -> list[Done] | None:
         """With nothing else to do until `wake`: show what long, unfinished chunks hold so far."""
@@ -108,14 +121,13 @@ class Runner:
             if group.load.chunk_seconds * 1000 < PEEK_FROM_MS or not times:
                 continue
             limit = group.load.cost.rows_within(min(times), len(group.rows))
-            found: list[tuple[int, Seat, Work]] = []
-            for row in range(len(group.rows)):
-                seat = self._of_row(group, row)
+            found: list[tuple[int, Work]] = []
+            for row in group.lanes.unseen(len(group.rows), PEEK_EVERY).tolist():
+                seat = self.of_row(group, row)
                 if len(found) < limit and seat.live and (work := seat.stream.peek_work(PEEK_EVERY)):
-                    found.append((row, seat, work))
+                    found.append((row, work))
             if found:
-                rows, seats, works = zip(*found, strict=True)
-                return self.run(group, rows, None, seats, works)
+                return self._run(group, Batch.of(*zip(*found, strict=True)), None)
         return None
 
     def _listen(self) -> bool:
@@ -137,7 +149,8 @@ class Runner:
                 seat.stream.request("idle")
                 self.refresh(seat, self._clock())
 
-    def _of_row(self, group: Group, row: int) -> Seat:
+    def of_row(self, group: Group, row: int) -> Seat:
+        """Whose it is."""
         key: Key = group.rows.owner(row)  # type: ignore[assignment]
         return self._seats[key]
 

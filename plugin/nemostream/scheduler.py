@@ -10,7 +10,7 @@ that have nothing to do: with thousands of streams most have not.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from nemostream.cost import StepCost
@@ -122,6 +122,16 @@ class Load:
                 listed[slot] = None
             elif listed:
                 listed.pop(slot, None)
+
+    def wait(self, rows: Iterable[int], since: float) -> None:
+        """These rows have a chunk each and nothing that hurries: Slot.wait, for many."""
+        for row in rows:
+            self.slots[row].wait(since)
+
+    def rest(self, rows: Iterable[int]) -> None:
+        """The steps of these rows have run: Slot.rest, for many."""
+        for row in rows:
+            self.slots[row].rest()
 
     def strike(self, slot: Slot) -> None:
         """It waits no more (Slot.rest)."""

@@ -16,6 +16,7 @@ from nemostream.encoders import RowState
 from nemostream.errors import SnapshotError
 from nemostream.group import Group
 from nemostream.handover import handed_over
+from nemostream.lanes import MAX_MESSAGES, NEVER
 from nemostream.protocol import SAMPLE_RATE, Checkpoint, Event, Final, Open, Started
 from nemostream.scheduler import Slot
 from nemostream.snapshot import Snapshot
@@ -34,8 +35,6 @@ REPLAY_SAMPLES = 20 * SAMPLE_RATE
 UNSAVED_SAMPLES = 5 * SAMPLE_RATE
 """Audio in front of which a checkpoint may stop. It waits untouched and whoever sent it still has it: an engine that is
 late must not be made later by copying and sending what it has not got to."""
-CHECKPOINT_MESSAGES = 1000
-"""Messages without audio after which there is one too."""
 CHECKPOINT_PHASES = 8
 
 
@@ -48,12 +47,12 @@ class Seat:
         closing: it was closed, and ends once what it was asked before is answered.
         keep: it ends with a Checkpoint, for its owner to go on with.
         limit: samples that may wait.
-        taken: messages since the Open or the last checkpoint, but for those that close the stream.
-        closes: those. A checkpoint on the way to the end does not cover them: who goes on from it must end too.
+        closes: messages that closed it. A checkpoint on the way to the end does not cover them: who goes on from it
+            must end too.
     """
 
     __slots__ = (
-        *("key", "stream", "group", "slot", "limit", "seated", "started", "closing", "keep", "taken", "closes"),
+        *("key", "stream", "group", "slot", "limit", "seated", "started", "closing", "keep", "closes"),
         *("_decoder", "_language", "_late", "_opened_at", "_saved_at", "_state"),
     )
 
@@ -67,7 +66,7 @@ class Seat:
         model = group.model
         self.key, self.group = key, group
         self.seated = self.started = self.closing = self.keep = False
-        self.taken = self.closes = 0
+        self.closes = 0
         self.slot = Slot(live=opened.priority == "live")
         self.limit = MAX_BACKLOG[opened.priority]
         self._language = model.language(opened.language)
@@ -83,11 +82,22 @@ class Seat:
             self._state = saved.row
         self._saved_at = self.stream.feed.heard
         self._opened_at = self._saved_at
-        self._late: deque[int | None] = deque(maxlen=CHECKPOINT_MESSAGES // 2)
+        self._late: deque[int | None] = deque(maxlen=MAX_MESSAGES // 2)
 
     @property
     def live(self) -> bool:
         return self.slot.live
+
+    @property
+    def taken(self) -> int:
+        """Messages since the Open or the last checkpoint, but for those that close the stream."""
+        lane = self.stream.feed.lane
+        return int(lane.lanes.messages[lane.row])
+
+    @taken.setter
+    def taken(self, count: int) -> None:
+        lane = self.stream.feed.lane
+        lane.lanes.messages[lane.row] = count
 
     def sit(self) -> list[Event]:
         """Take a row, which must be free; the events that follow from it.
@@ -95,7 +105,7 @@ class Seat:
         Raises:
             SnapshotError: what the row should hold does not fit. None was taken.
         """
-        generation = self.group.take(self.key, self._decoder, self.slot, self._state)
+        generation = self.group.take(self.key, self._decoder, self.slot, self._state, self.stream.feed.lane)
         assert generation is not None, "a group has as many rows as the house"
         self.seated, self._state = True, None
         if self.started:
@@ -126,12 +136,19 @@ class Seat:
         self.leave()
 
     def refresh(self, now: float) -> None:
-        """Tell the scheduler whether the stream has a step to take, and since when."""
-        feed = self.stream.feed
+        """After anything that was not done to its group's lanes alone: tell the scheduler whether the stream has a step
+        to take, and since when; and those lanes what may be done without looking at it."""
+        stream, feed, lane = self.stream, self.stream.feed, self.stream.feed.lane
         if feed.ready:
-            self.slot.wait(now, feed.asked, self.stream.behind)
+            self.slot.wait(now, feed.asked, stream.behind)
         elif self.slot.ready_at is not None:
             self.slot.rest()
+        lanes, row = lane.lanes, lane.row
+        lanes.plain[row] = plain = feed.plain and not self.closing
+        lanes.hushed[row] = plain and stream.hushed
+        lanes.ahead[row] = stream.at_sample - feed.heard
+        lanes.usage_at[row] = feed.heard + stream.usage_in
+        lanes.save_at[row] = self._saved_at + CHECKPOINT_SAMPLES if stream.opened.recoverable else NEVER
 
     def took(self, samples: int | None) -> None:
         """A message came: so much audio, which went on where the stream stood, or something else (None)."""
@@ -159,7 +176,7 @@ class Seat:
     @property
     def checkpoint_near(self) -> bool:
         """`checkpoint` may be due. Cheap: it is asked after every step."""
-        return self.stream.feed.heard - self._saved_at >= CATCHING_UP_SAMPLES or self.taken >= CHECKPOINT_MESSAGES
+        return self.stream.feed.heard - self._saved_at >= CATCHING_UP_SAMPLES or self.taken >= MAX_MESSAGES
 
     def checkpoint(self, events: Sequence[Event]) -> list[Event]:
         """Save a recoverable stream now and then; and always with a Final that came of time, not of what was sent: a
@@ -174,7 +191,7 @@ class Seat:
         timed = any(isinstance(e, Final) and e.reason == "idle" for e in events)
         again = stream.behind and stream.feed.heard < self._opened_at + REPLAY_SAMPLES
         interval = CATCHING_UP_SAMPLES if again else CHECKPOINT_SAMPLES
-        due = stream.feed.heard - self._saved_at >= interval or self.taken >= CHECKPOINT_MESSAGES
+        due = stream.feed.heard - self._saved_at >= interval or self.taken >= MAX_MESSAGES
         if not timed and not due:
             return []
         self._saved_at = stream.feed.heard

@@ -1,8 +1,9 @@
 """One stream: what it asks of the encoder next, and what the answers mean. No model runs here.
 
 stream.push(samples); stream.request("flush", 7)
-while (work := stream.next_work()) is not None:     # the engine runs many streams' work as one batch
-    events += stream.done(work, tokens)
+while stream.feed.ready:                   # the engine runs many streams' chunks and requests as one batch
+    work = None if stream.feed.chunk() is not None else stream.request_work()
+    events += stream.done(tokens, work)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nemostream.errors import AudioError, Overrun
+from nemostream.errors import AudioError, Overrun, SnapshotError
 from nemostream.feed import GAP_FINALISES, Feed, FeedState
 from nemostream.greedy import Token
 from nemostream.inbox import Request
@@ -37,6 +38,8 @@ from nemostream.work import Work
 
 MAX_REQUESTS = 1000
 """Flushes and other requests of a stream that may wait: each costs steps."""
+MAX_GAP = 1 << 40
+"""Two years."""
 USAGE_SAMPLES = 5 * SAMPLE_RATE
 """Audio between two Usage events."""
 
@@ -76,13 +79,11 @@ class Stream:
         self.feed = Feed(model.mel, chunk_frames, opened.endpointing, self._jump)
         self._model = model
         self._trial: _Trial | None = None
-        self._chunks = 0
         self._scribe = Scribe(model, self.event, lambda: self.feed.heard)
         self._reconciler = Reconciler(model.vocabulary)
-        self._peeked = 0
-        self._pushed = 0
-        self._audio = 0
-        self._unreported = 0
+        self._ahead = 0  # of what was pushed: time that a long gap jumped over
+        self._silent = 0  # of its clock: time without audio
+        self._reported = 0
         self._sequence = 0
 
     # --- what the owner sends ---
@@ -99,29 +100,26 @@ class Stream:
         # The product is finite unless a sample is not, or samples are far louder than any sound.
         if samples.dtype == FLOAT32 and not math.isfinite(samples.dot(samples)) and not np.isfinite(samples).all():
             raise AudioError("the audio holds NaN or infinite samples; send finite values in -1..1")
-        if at_sample is not None and at_sample != self._pushed:
-            if at_sample > self._pushed:
-                self.gap(at_sample - self._pushed)
+        if at_sample is not None and at_sample != (clock := self.at_sample):
+            if at_sample > clock:
+                self.gap(at_sample - clock)
             else:
-                samples = samples[self._pushed - at_sample :]
-        count = len(samples)
-        self._pushed += count
-        self._audio += count
-        self._unreported += count
+                samples = samples[clock - at_sample :]
         self.feed.push(samples)
 
     def gap(self, samples: int) -> None:
         """Time without audio: filled with silence if short, else what is pending is finalised.
 
         Raises:
-            AudioError: less than no time.
+            AudioError: less than no time, or years.
         """
-        if samples < 0:
-            raise AudioError(f"a gap lasts 0 samples or more, not {samples}")
-        self._pushed += samples
+        if not 0 <= samples <= MAX_GAP:
+            raise AudioError(f"a gap lasts 0 to {MAX_GAP} samples, not {samples}")
+        self._silent += samples
         if samples < GAP_FINALISES:
             self.feed.push(np.zeros(samples, np.float32))
             return
+        self._ahead += samples
         self.feed.request(Request("gap", gap=samples))
 
     def request(self, reason: FinalReason, flush_id: int | None = None) -> None:
@@ -148,7 +146,7 @@ class Stream:
     @property
     def at_sample(self) -> int:
         """The stream's clock: where the next push begins."""
-        return self._pushed
+        return self.feed.heard + self.feed.waiting + self._ahead
 
     @property
     def settled(self) -> bool:
@@ -165,13 +163,8 @@ class Stream:
         """Samples taken that no step has seen yet."""
         return self.feed.waiting + max(0, self.feed.heard - self._consumed)
 
-    def next_work(self) -> Work | None:
-        """The next step this stream can take, or None: more audio is needed."""
-        chunk = self.feed.chunk()
-        if chunk is not None:
-            return Work(chunk, self.chunk_frames, first=self._chunks == 0)
-        if self.feed.open_request is None:
-            return None
+    def request_work(self) -> Work:
+        """The next step of the request whose turn it is. All other steps are of chunks (Batch.of_lanes)."""
         trial = self._trial = self._trial or self._begin_trial()
         step = trial.done
         return Work(
@@ -185,45 +178,55 @@ class Stream:
 
     def peek_work(self, every: int) -> Work | None:
         """A look at the chunk that is still filling, when `every` samples have come since the last look."""
-        due = max(self._peeked, self._consumed) + every
-        if self.feed.ready or self.feed.heard < due or self.feed.heard <= self.feed.finalised:
+        lanes, row, heard = self.feed.lane.lanes, self.feed.lane.row, self.feed.heard
+        due = max(int(lanes.peeked[row]), self._consumed) + every
+        if self.feed.ready or heard < due or heard <= self.feed.finalised:
             return None
-        self._peeked = self.feed.heard
-        frames = (self.feed.heard - self._consumed) // self._model.frame_samples
+        lanes.peeked[row] = heard
+        frames = (heard - self._consumed) // self._model.frame_samples
         (window,) = self.feed.padded(1)
         first = self._chunks == 0
         return Work(window, frames, first=first, committed=False, save=True, restore=True, peek=True)
 
-    def done(self, work: Work, tokens: Sequence[Token]) -> list[Event]:
-        """Take the tokens of a step (frames counted from its chunk's start); the events that follow from them."""
-        if work.committed and not tokens and self._scribe.idle:
-            self._chunks += 1  # as most chunks are: nothing was said, and nothing is to be shown
-            self.feed.take_chunk()
+    def done(self, tokens: Sequence[Token], work: Work | None = None) -> list[Event]:
+        """Take the tokens of a step (frames counted from its chunk's start); the events that follow from them.
+
+        Args:
+            work: what the step was for, if not for the next chunk.
+        """
+        if work is None and not tokens and self._scribe.idle:
+            self.feed.take_chunk()  # nothing was said, and nothing is to be shown
             return []
         first = self._chunks * self.chunk_frames
-        if self._trial is not None and not work.committed:
+        if self._trial is not None and work is not None:
             first += self._trial.done * self.chunk_frames
         placed = [t._replace(frame=first + t.frame) for t in tokens]
+        if work is None:
+            return self._commit(placed)
         if work.peek:
             return self._scribe.look(self._reconciler.fork().sort(placed).new)
-        if work.committed:
-            return self._commit(placed)
         assert self._trial is not None
         self._trial.tokens += placed
         self._trial.done += 1
         return self._answer(self._trial) if work.restore else []
 
     @property
-    def usage_due(self) -> bool:
-        """The audio accepted since the last Usage is worth one."""
-        return self._unreported >= USAGE_SAMPLES
+    def hushed(self) -> bool:
+        """A chunk in which nothing is said changes nothing that anybody sees."""
+        return self.feed.plain and self._scribe.idle
+
+    @property
+    def usage_in(self) -> int:
+        """Samples of audio until the next Usage is worth an event; 0 or less: it is due."""
+        return USAGE_SAMPLES + self._reported - self._audio
 
     def usage(self) -> list[Event]:
         """The audio accepted since the last Usage, if there was any."""
-        if not self._unreported:
+        audio = self._audio
+        if audio == self._reported:
             return []
-        samples, self._unreported = self._unreported, 0
-        return [self.event(Usage, samples=samples, total=self._audio)]
+        samples, self._reported = audio - self._reported, audio
+        return [self.event(Usage, samples=samples, total=audio)]
 
     def event(self, kind: type[E], **fields: Any) -> E:
         """An event of this stream, numbered."""
@@ -238,9 +241,9 @@ class Stream:
         assert self._trial is None
         return StreamState(
             chunks=self._chunks,
-            pushed=self._pushed - without,
+            pushed=self.at_sample - without,
             audio=self._audio - without,
-            unreported=self._unreported - without,
+            unreported=self._audio - self._reported - without,
             sequence=self._sequence,
             scribe=self._scribe.export(),
             reconciler=self._reconciler.export(),
@@ -249,8 +252,11 @@ class Stream:
     def load(self, saved: StreamState, feed: FeedState) -> None:
         """Go on where `saved` was exported."""
         self.feed.load(feed)
-        self._chunks, self._sequence = saved.chunks, saved.sequence
-        self._pushed, self._audio, self._unreported = saved.pushed, saved.audio, saved.unreported
+        if saved.chunks != self._chunks:
+            raise SnapshotError("the saved stream has a window of other chunks; open it without resume")
+        self._sequence = saved.sequence
+        self._ahead = saved.pushed - self.feed.heard - self.feed.waiting
+        self._silent, self._reported = saved.pushed - saved.audio, saved.audio - saved.unreported
         self._scribe.load(saved.scribe)
         self._reconciler = Reconciler.load(self._model.vocabulary, saved.reconciler)
         if self.opened.endpointing != self.feed.endpointing:
@@ -258,6 +264,16 @@ class Stream:
             self.set_endpointing(self.opened.endpointing)
 
     # --- inside ---
+
+    @property
+    def _chunks(self) -> int:
+        """Those that were committed."""
+        return self.feed.lane.chunks
+
+    @property
+    def _audio(self) -> int:
+        """Samples of audio accepted."""
+        return self.at_sample - self._silent
 
     @property
     def _consumed(self) -> int:
@@ -276,13 +292,12 @@ class Stream:
         return _Trial(self.feed.padded(steps), frames, [])
 
     def _commit(self, tokens: Sequence[Token]) -> list[Event]:
-        self._chunks += 1
         events: list[Event] = []
         for token in tokens:
             events += self._scribe.quiet(token.frame, self.feed.blank_ms)
             for new in self._reconciler.sort([token]).new:
                 events += self._scribe.add(new)
-        end = self._chunks * self.chunk_frames
+        end = (self._chunks + 1) * self.chunk_frames
         events += self._scribe.quiet(end, self.feed.blank_ms)
         events += self._scribe.committed(bool(tokens), end)
         # Last: what comes behind the chunk, another endpointing for instance, is not for this one.

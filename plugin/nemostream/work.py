@@ -1,9 +1,14 @@
-"""What a stream asks of a step for its row."""
+"""What streams ask of a step: one row's work, and the batch of all rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
+
+from nemostream.encoders import Indices
+from nemostream.lanes import Flags, Lanes
 from nemostream.protocol import Samples
 
 
@@ -29,3 +34,48 @@ class Work:
     save: bool = False
     restore: bool = False
     peek: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """One chunk for each of B rows, as columns.
+
+    Attributes:
+        rows: (B,) ascending.
+        frames: (B,) encoder frames to decode.
+        first: (B,) Work.first.
+        work: of the positions whose samples are not the next chunk of their row's window.
+    """
+
+    rows: Indices
+    frames: Indices
+    first: Flags
+    work: dict[int, Work] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Iterable[int], work: Sequence[Work]) -> Batch:
+        """Of work that is given for every row."""
+        index = np.array(list(rows), np.intp)
+        batch = cls(index, np.zeros(len(index), np.intp), np.zeros(len(index), np.bool_))
+        for position, its in enumerate(work):
+            batch.put(position, its)
+        return batch
+
+    @classmethod
+    def of_lanes(cls, lanes: Lanes, rows: Indices, frames: int) -> Batch:
+        """The next chunk of each of these rows, of so many frames."""
+        return cls(rows, np.full(len(rows), frames, np.intp), lanes.chunks[rows] == 0)
+
+    def put(self, position: int, work: Work) -> None:
+        """That row has other work."""
+        self.work[position] = work
+        self.frames[position], self.first[position] = work.frames, work.first
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, begin: int, end: int) -> Batch:
+        """The rows at positions `begin` to `end`."""
+        its = slice(begin, end)
+        work = {i - begin: w for i, w in self.work.items() if begin <= i < end}
+        return Batch(self.rows[its], self.frames[its], self.first[its], work)

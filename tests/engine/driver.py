@@ -53,17 +53,17 @@ class Driver:
         **opened: Any,
     ) -> None:
         self.now = 0.0
-        self.core = Core(max_streams=max_streams, peek=peek, clock=lambda: self.now)
+        self.core = Core(max_streams=max_streams, peek=peek, clock=lambda: self.now, many=1)
         self.core.add_model(None, model, costs=costs)
         self.model = model
         self.events: dict[int, list[Event]] = defaultdict(list)
         self.tokens: dict[int, list[Token]] = defaultdict(list)
         self._opened: dict[str, Any] = {"endpointing": NO_ENDPOINT, **opened}
         self._pushed: dict[int, int] = defaultdict(int)
-        self._chunks: dict[int, int] = defaultdict(int)
+        self.chunks: dict[int, int] = defaultdict(int)
 
     def open(self, stream: int, run: bool = True, **opened: Any) -> None:
-        self._pushed[stream] = self._chunks[stream] = 0
+        self._pushed[stream] = self.chunks[stream] = 0
         self.send(Open(stream, **{**self._opened, **opened}), run=run)
 
     def push(self, stream: int, samples: Samples, run: bool = True) -> None:
@@ -90,7 +90,10 @@ class Driver:
         self.send(Close(stream, drain, keep), run=run)
 
     def send(self, message: Message, run: bool = True) -> None:
-        self.core.handle("driver", message)
+        if isinstance(message, Push):
+            self.core.hear([("driver", message)])
+        else:
+            self.core.handle("driver", message)
         self._collect()
         if run:
             self.run()
@@ -141,13 +144,13 @@ class Driver:
     def _collect(self) -> None:
         for event in self.core.take_events().get("driver", []):
             self.events[event.stream].append(event)
+        for seat in self.core._seats:
+            self.chunks[seat.key[1]] = seat.stream.feed.lane.chunks
 
     def keep(self, stream: Stream, tokens: Sequence[Token]) -> None:
         """Note the tokens of a committed step, with the frames of the stream."""
-        number = stream.opened.stream
-        first = self._chunks[number] * stream.chunk_frames
-        self.tokens[number] += [t._replace(frame=first + t.frame) for t in tokens]
-        self._chunks[number] += 1
+        first = stream.feed.lane.chunks * stream.chunk_frames
+        self.tokens[stream.opened.stream] += [t._replace(frame=first + t.frame) for t in tokens]
 
 
 class _Tap:
@@ -160,10 +163,10 @@ class _Tap:
         self._done = Stream.done
         driver, done = self._driver, Stream.done
 
-        def tapped(stream: Stream, work: Work, tokens: list[Token]) -> list[Event]:
-            if work.committed:
+        def tapped(stream: Stream, tokens: Sequence[Token], work: Work | None = None) -> list[Event]:
+            if work is None:
                 driver.keep(stream, tokens)
-            return done(stream, work, tokens)
+            return done(stream, tokens, work)
 
         Stream.done = tapped  # type: ignore[method-assign]
 

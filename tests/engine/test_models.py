@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from nemostream.memory import model_bytes
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import NO_ENDPOINT, Close, Ended, Event, Final, Open, Push, Refused, Started
+from nemostream.work import Batch
 from tests.engine.conftest import offline, utterance
 from tests.engine.driver import Driver, load
 
@@ -57,10 +58,10 @@ def test_no_step_takes_more_than_half_of_the_shortest_open_chunk(toy: Model, mon
     (group,) = driver.core.groups.values()
     run = group.run
 
-    def slow(rows: Sequence[int], dense: int | None, work: Any) -> Any:
-        took.append(0.01 + 0.01 * (dense or len(rows)))
+    def slow(batch: Batch, dense: int | None) -> Any:
+        took.append(0.01 + 0.01 * (dense or len(batch)))
         driver.now += took[-1]
-        return run(rows, dense, work)
+        return run(batch, dense)
 
     monkeypatch.setattr(group, "run", slow)
 

@@ -129,9 +129,9 @@ def test_every_token_arrives_before_the_next_chunk(toy: Model, chunk_ms: int) ->
     for start in range(0, len(samples) - step, step):
         driver.push(0, samples[start : start + step])
         done = len(driver.tokens[0])
-        assert driver._chunks[0] * chunk_ms == (start + step) // 16
+        assert driver.chunks[0] * chunk_ms == (start + step) // 16
         shown = "".join(toy.vocabulary.surface(t) for t in driver.tokens[0])
-        assert driver.shown(0).replace(" ", "") == shown, f"{done} tokens by {driver._chunks[0] * frame_ms} ms"
+        assert driver.shown(0).replace(" ", "") == shown, f"{done} tokens by {driver.chunks[0] * frame_ms} ms"
 
 
 @chunks

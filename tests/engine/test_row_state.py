@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nemostream.encoders import Arrays, RowState
-from nemostream.errors import SnapshotError
+from nemostream.errors import SnapshotError, StepFailed
 from nemostream.feed import Feed
 from nemostream.greedy import Token
 from nemostream.group import Group
@@ -17,7 +17,7 @@ from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import NO_ENDPOINT, Samples
 from nemostream.scheduler import Slot
-from nemostream.work import Work
+from nemostream.work import Batch, Work
 from tests.engine.conftest import utterance
 from tests.engine.driver import load
 
@@ -49,10 +49,11 @@ def run(group: Group, windows: dict[str, list[Samples]], chunks: Sequence[int]) 
     order = sorted(windows, key=group.rows.row)
     for k in chunks:
         work = [Work(windows[owner][k], frames, first=k == 0) for owner in order]
-        outcomes = group.run([group.rows.row(owner) for owner in order], len(order), work)
+        batch = Batch.of([group.rows.row(owner) for owner in order], work)
+        outcomes = group.run(batch, len(order))
         for owner, outcome in zip(order, outcomes, strict=True):
-            assert outcome.error is None
-            found[owner] += [t._replace(frame=k * frames + t.frame) for t in outcome.tokens]
+            assert not isinstance(outcome, StepFailed)
+            found[owner] += [t._replace(frame=k * frames + t.frame) for t in outcome]
     return found
 
 
@@ -117,10 +118,10 @@ def test_an_export_is_a_copy_and_holds_nothing_of_the_owner_before(toy: Model) -
 def test_a_row_in_the_middle_of_a_trial_does_not_leave(toy: Model) -> None:
     group = group_of(toy, 160, "a")
     window = np.zeros(toy.mel.span(16), np.float32)
-    group.run([0], None, [Work(window, 2, committed=False, save=True)])
+    group.run(Batch.of([0], [Work(window, 2, committed=False, save=True)]), None)
     with pytest.raises(AssertionError, match="uncommitted"):
         group.export("a")
-    group.run([0], None, [Work(window, 2, committed=False, restore=True)])
+    group.run(Batch.of([0], [Work(window, 2, committed=False, restore=True)]), None)
     assert group.export("a").encoder_row["position"] == 0
 
 

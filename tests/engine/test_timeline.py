@@ -181,7 +181,7 @@ def test_a_flush_costs_the_steps_it_must(toy: Model) -> None:
         driver = Driver(toy, chunk_ms=chunk_ms)
         driver.open(1)
         driver.push(1, say("hello world")[:12_345])
-        pending = 12_345 - driver._chunks[1] * chunk_ms * 16
+        pending = 12_345 - driver.chunks[1] * chunk_ms * 16
         calls, now = driver.calls, driver.now
         driver.flush(1, 1)
         assert driver.finals(1)[-1].flush_id == 1 and driver.now == now

@@ -7,7 +7,7 @@ from typing import Any
 
 from nemostream.core import Core
 from nemostream.model import Model
-from nemostream.protocol import Event, Final, Message
+from nemostream.protocol import Event, Final, Message, Push
 from nemostream.switchboard import Switchboard
 
 
@@ -32,8 +32,7 @@ class Rig:
         """`arrives` False: it was on its way when the engine died (`lose` must follow)."""
         ready, answers = self._board.send(0, message)
         self._keep(answers)
-        for m in ready if arrives else ():
-            self.core.handle("client", m)
+        self._hand_over(ready if arrives else [])
 
     def run(self, steps: int | None = None, *, read: bool = True) -> None:
         """Let the engine work until nothing is due, or that many steps; `read` False: what it says is on its way."""
@@ -49,8 +48,7 @@ class Rig:
         """The engine is gone, with all that was on its way; another one takes over."""
         self.losses += 1
         self.core = self._new_core()
-        for message in self._board.replay():
-            self.core.handle("client", message)
+        self._hand_over(self._board.replay())
 
     def finals(self, stream: int) -> list[Final]:
         return [e for e in self.events.get(stream, []) if isinstance(e, Final)]
@@ -58,8 +56,15 @@ class Rig:
     def text(self, stream: int) -> str:
         return " ".join(f.text for f in self.finals(stream) if f.text)
 
+    def _hand_over(self, messages: list[Message]) -> None:
+        for message in messages:
+            if isinstance(message, Push):
+                self.core.hear([("client", message)])
+            else:
+                self.core.handle("client", message)
+
     def _new_core(self) -> Core:
-        core = Core(clock=lambda: self.now, **self._made)
+        core = Core(clock=lambda: self.now, many=1, **self._made)
         core.add_model(None, self.model)
         return core
 

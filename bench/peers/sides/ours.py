@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench.peers.sides import ALIGN_SAMPLES, Clock, Samples, Talk, Task, Took, pieces_to_text, version
-from nemostream.encoders import Floats
+from nemostream.encoders import Floats, Indices
+from nemostream.errors import StepFailed
 from nemostream.feed import Feed
 from nemostream.group import Group
 from nemostream.mel import MelFilters
 from nemostream.model import Model
 from nemostream.protocol import NO_ENDPOINT
 from nemostream.scheduler import Slot
-from nemostream.work import Work
+from nemostream.work import Batch, Work
 
 
 class TimedFilters(MelFilters):
@@ -22,9 +22,9 @@ class TimedFilters(MelFilters):
 
     cpu = passed = 0.0
 
-    def chunks(self, windows: Sequence[Samples]) -> Floats:
+    def chunks(self, windows: Floats, rows: Indices, samples: int) -> Floats:
         clock = Clock()
-        mel = super().chunks(windows)
+        mel = super().chunks(windows, rows, samples)
         TimedFilters.cpu, TimedFilters.passed = clock.cpu, clock.passed
         return mel
 
@@ -83,10 +83,13 @@ class Ours:
 
     def _run(self, group: Group, rows: range | list[int], feeds: list[Feed], first: bool) -> list[list[str]]:
         windows = [window for feed in feeds if (window := feed.chunk()) is not None]
-        outcomes = group.run(rows, None, [Work(window, self._chunk_frames, first) for window in windows])
+        batch = Batch.of(rows, [Work(window, self._chunk_frames, first) for window in windows])
+        outcomes = group.run(batch, None)
         for feed in feeds:
             feed.take_chunk()
+        said: list[list[str]] = []
         for outcome in outcomes:
-            if outcome.error is not None:
-                raise outcome.error
-        return [[self._model.bundle.tokens[token.id] for token in outcome.tokens] for outcome in outcomes]
+            if isinstance(outcome, StepFailed):
+                raise outcome
+            said.append([self._model.bundle.tokens[token.id] for token in outcome])
+        return said

@@ -17,9 +17,9 @@ from nemostream.models.bundle import Bundle
 class NullFilters(MelFilters):
     """A front end that hears nothing."""
 
-    def chunks(self, windows: Sequence[Floats]) -> Floats:
-        frames = (len(windows[0]) - self.span(1)) // self.hop + 1
-        return np.zeros((len(windows), frames, self.n_mels), np.float32)
+    def chunks(self, windows: Floats, rows: Indices, samples: int) -> Floats:
+        frames = (samples - self.span(1)) // self.hop + 1
+        return np.zeros((len(rows), frames, self.n_mels), np.float32)
 
 
 class NullRows:
