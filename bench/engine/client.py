@@ -22,6 +22,7 @@ import numpy as np
 
 from bench.engine.audio import TICK_MS, Load
 from bench.engine.tap import Notes
+from nemostream import process
 from nemostream.engine import Engine, EngineConfig
 from nemostream.protocol import NO_ENDPOINT, Close, Ended, Event, Failed, Final, Flush, Message, Open, Push, Refused
 from nemostream.protocol import Started as Opened
@@ -171,6 +172,7 @@ def main() -> None:
         # Half of a client's time went into looking for circles among the pushes that its ledgers keep. What a media
         # process pays for that is its own affair; here it would be taken from the engine.
         gc.disable()
+        process.keep_heap()
     sys.stdin.readline()  # our turn: owners are numbered as they come
     client.open()
     print("ready", flush=True)

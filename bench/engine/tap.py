@@ -8,7 +8,6 @@ a machine.
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from array import array
@@ -33,7 +32,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(slots=True)
 class Notes:
-    """Tables of four columns each, flat.
+    """Tables of four columns each, flat or in parts.
 
     Attributes:
         steps: when it began, seconds, rows with work, rows in the batch; those that answer a flush or look into a chunk
@@ -43,9 +42,10 @@ class Notes:
     """
 
     steps: array[float] = field(default_factory=lambda: array("d"))
-    chunks: array[float] = field(default_factory=lambda: array("d"))
+    chunks: list[Array] = field(default_factory=list)
     tokens: array[float] = field(default_factory=lambda: array("d"))
-    _open: list[tuple[int, int, int]] = field(default_factory=list)
+    _open: list[Array] = field(default_factory=list)
+    _owners: dict[int, tuple[list[Any], Array]] = field(default_factory=dict)
     _said: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
     def install(self) -> None:
@@ -53,14 +53,12 @@ class Notes:
         run, done, hand_out = Runner._run, Stream.done, Engine._hand_out
 
         def noted_run(runner: Runner, group: Group, batch: Batch, dense: int | None) -> list[Done]:
-            owners = [group.rows.owner(row) for row in batch.rows.tolist()]
             before = group.lanes.chunks[batch.rows]
             began = time.monotonic()
             result = run(runner, group, batch, dense)
             self.steps.extend((began, time.monotonic() - began, len(batch), dense or len(batch)))
             used = group.lanes.chunks[batch.rows] > before
-            keys: Any = itertools.compress(owners, used.tolist())
-            self._open += [(*key, number) for key, number in zip(keys, before[used].tolist(), strict=True)]
+            self._open.append(np.column_stack([self._keys(group)[batch.rows[used]], before[used]]))
             self._settle(result)
             return result
 
@@ -72,10 +70,9 @@ class Notes:
 
         def noted_hand_out(engine: Engine) -> None:
             hand_out(engine)
-            if self._open:
-                now = time.monotonic()
-                self.chunks.extend(itertools.chain.from_iterable((*chunk, now) for chunk in self._open))
-                self._open.clear()
+            now = time.monotonic()
+            self.chunks += [np.column_stack([chunks, np.full(len(chunks), now)]) for chunks in self._open]
+            self._open.clear()
 
         for kind, name, method in (
             (Runner, "_run", noted_run),
@@ -84,6 +81,15 @@ class Notes:
         ):
             setattr(kind, name, method)
 
+    def _keys(self, group: Group) -> Array:
+        """(rows, 2): the owner and the number of each row's stream."""
+        owners = group.rows.owners()
+        known, keys = self._owners.get(id(group), ([], np.zeros((0, 2))))
+        if known != owners:
+            keys = np.array(owners, float)
+            self._owners[id(group)] = owners, keys
+        return keys
+
     def _settle(self, result: Sequence[Done]) -> None:
         for seat, _ in result:
             for said in self._said.pop(id(seat.stream), ()):
@@ -91,7 +97,8 @@ class Notes:
 
     def save(self, path: Path) -> None:
         """Write all of it as .npz."""
-        steps, chunks, tokens = (np.array(column).reshape(-1, 4) for column in (self.steps, self.chunks, self.tokens))
+        steps, tokens = (np.array(column).reshape(-1, 4) for column in (self.steps, self.tokens))
+        chunks = np.concatenate([np.zeros((0, 4)), *self.chunks])
         np.savez(path, steps=steps, chunks=chunks, tokens=tokens)
 
 

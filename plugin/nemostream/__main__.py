@@ -105,12 +105,14 @@ def serve(
     import logging
     import signal
 
+    from nemostream import process
     from nemostream.engine import Engine, EngineConfig
     from nemostream.errors import EngineTaken
     from nemostream.rendezvous import Place
     from nemostream.server import SPAWNED_IDLE_EXIT, Server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    process.prepare()
     chosen = (*_precisions([precision]), None)[0] if precision else None
     if encoder not in ("onnx", "null"):
         raise typer.BadParameter(f"{encoder} is no encoder; there are onnx and null")

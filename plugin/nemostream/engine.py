@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ from nemostream.lobby import Lobby
 from nemostream.memory import model_bytes
 from nemostream.model import Model
 from nemostream.models import catalog
-from nemostream.protocol import Event, Message, Open, Push
+from nemostream.protocol import Event, Message, Open, Pushes
 
 logger = logging.getLogger("nemostream")
 
 Deliver = Callable[[Sequence[Event]], None]
-Item = tuple[int, Message | None] | Callable[[], None]
+Item = tuple[int, Message | Pushes | None] | Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Connection:
         self._engine = engine
         self._number = number
 
-    def send(self, *messages: Message) -> None:
+    def send(self, *messages: Message | Pushes) -> None:
         """Post messages, in order. Never blocks; safe from any thread."""
         self._engine._post([(self._number, m) for m in messages])
 
@@ -209,7 +209,11 @@ class Engine:
     def _run(self) -> None:
         while (mail := self._next_mail()) is not None:
             self._busy_since = time.monotonic()
-            self._take_all(mail)
+            for item in mail:
+                try:
+                    self._take(item)
+                except Exception:
+                    logger.exception("a message cannot be taken; it is dropped")
             try:
                 self._core.step()
             except Exception as error:
@@ -219,25 +223,6 @@ class Engine:
             self._busy_since = None
             self._hand_out()
         self._say_goodbye()
-
-    def _take_all(self, mail: Iterable[Item]) -> None:
-        """Everything in its order; audio that comes in a row as one."""
-        for audio, items in itertools.groupby(mail, self._is_audio):
-            try:
-                if audio:
-                    self._core.hear(items)  # type: ignore[arg-type]
-                    continue
-            except Exception:
-                logger.exception("audio cannot be taken; it is dropped")
-            for item in items:
-                try:
-                    self._take(item)
-                except Exception:
-                    logger.exception("a message cannot be taken; it is dropped")
-
-    def _is_audio(self, item: Item) -> bool:
-        """It is, and for a stream that is in the core."""
-        return type(item) is tuple and type(item[1]) is Push and not self._lobby
 
     def _next_mail(self) -> deque[Item] | None:
         """What came in, once there is something or a step is due; None: the engine is closed."""
@@ -271,6 +256,12 @@ class Engine:
             self._core.drop(number)
             self._lobby.forget(number)
             self._deliver.pop(number, None)
+        elif isinstance(message, Pushes):
+            if not self._lobby:
+                self._core.hear(number, message)
+            else:
+                for push in message.each():
+                    self._take((number, push))
         elif self._lobby and (number, message.stream) in self._lobby:
             try:
                 self._lobby.put(number, message)

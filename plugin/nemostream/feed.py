@@ -74,7 +74,6 @@ class Feed:
         self.open_request: Request | None = None
         self._jump = jump
         self._step, self._span = self.lane.lanes.step, self.lane.lanes.span
-        self._room = self._span + self._step
         self._unjudged: deque[Item] = deque()
         self._inbox: deque[Item] = deque()
         self._requests = 0
@@ -84,7 +83,7 @@ class Feed:
     def push(self, samples: Samples | Pcm) -> None:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
         the audio was cut."""
-        if self.plain and self.lane.filled + len(samples) <= self._room:
+        if self.plain and self.lane.filled + len(samples) <= self.lane.lanes.room:
             self.lane.put(samples)
             return
         self._waiting += len(samples)
@@ -136,6 +135,11 @@ class Feed:
     def waiting(self) -> int:
         """Samples behind the window."""
         return self._waiting
+
+    @property
+    def behind(self) -> bool:
+        """More than a whole chunk waits beside the next one: the stream is catching up."""
+        return self.lane.filled + self._waiting > self._span + 2 * self._step
 
     @property
     def tail(self) -> int:
@@ -253,7 +257,7 @@ class Feed:
         while self._inbox and self.open_request is None:
             first = self._inbox[0]
             if isinstance(first, SampleQueue):
-                samples = first.take(self._room - self.lane.filled)
+                samples = first.take(self.lane.lanes.room - self.lane.filled)
                 if not len(samples):
                     return
                 if not first:

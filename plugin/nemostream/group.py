@@ -103,6 +103,12 @@ class Group:
         self._decoder_of.pop()
         self._saved.pop(owner, None)
 
+    def wait(self, rows: Indices, now: float) -> None:
+        """Those of these rows that hold a chunk wait for a step; of audio alone, so nothing else hurries them."""
+        self.load.wait(rows[self.lanes.ready(rows)].tolist(), now)
+        for row in rows[self.lanes.behind(rows)].tolist():
+            self.load.slots[row].wait(now, behind=True)
+
     def run(self, batch: Batch, dense: int | None) -> list[Outcome]:
         """Run one chunk for each row. With `dense` the first n rows are the encoder's batch and those without work ride
         along, keeping their state.

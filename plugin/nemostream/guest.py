@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from nemostream import packing, wire
 from nemostream.engine import Connection, Engine
 from nemostream.errors import EngineFull, NemostreamError, WireError
-from nemostream.protocol import Event, Flush
+from nemostream.protocol import Event, Flush, Pushes
 from nemostream.rendezvous import peer
 
 logger = logging.getLogger("nemostream")
@@ -84,7 +84,8 @@ class Guest:
         messages = packing.read_messages(frame)
         if self._connection is not None:
             self._connection.send(*messages, Flush(MARK, 0))
-            self._waiting.append(size + MESSAGE_BYTES * (len(messages) + 1))
+            count = sum(len(m) if isinstance(m, Pushes) else 1 for m in messages) + 1
+            self._waiting.append(size + MESSAGE_BYTES * count)
             self._waiting_bytes += self._waiting[-1]
         while self._held_back:
             self._taken.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from nemostream.scheduler import Slot
@@ -21,13 +22,16 @@ class IdleWatch:
     def __init__(self) -> None:
         self.due: float | None = None
 
-    def heard(self, slot: Slot, now: float, block_seconds: float = 0.0) -> None:
-        """A stream sent a block of audio: others may wait for its next one."""
-        if not slot.expected:
-            slot.expect(True)
-        slot.idle_at = now + max(IDLE_SECONDS, 2 * block_seconds)
-        if slot.live and (self.due is None or slot.idle_at < self.due):
-            self.due = slot.idle_at
+    def heard(self, slots: Iterable[Slot], now: float, blocks: Iterable[float] = (0.0,)) -> None:
+        """These streams sent a block of audio each, of so many seconds: others may wait for their next ones."""
+        due = math.inf if self.due is None else self.due
+        for slot, seconds in zip(slots, blocks, strict=True):
+            if not slot.expected:
+                slot.expect(True)
+            slot.idle_at = idle_at = now + max(IDLE_SECONDS, 2 * seconds)
+            if idle_at < due and slot.live:
+                due = idle_at
+        self.due = None if due == math.inf else due
 
     def gone(self, slots: Iterable[tuple[Slot, bool]], now: float) -> list[Slot]:
         """Those that have gone idle since the last call.

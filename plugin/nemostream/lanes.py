@@ -3,7 +3,7 @@
 lanes = Lanes(filters, chunk_frames=2, capacity=64)
 lane = Lane(Lanes(filters, 2, 1))          # a stream's own, until it has a row
 lane.put(samples); lane.enter(lanes, row=0)
-lanes.put([0], [more]); lanes.advance(np.array([0]))
+lanes.put(rows, samples, begins, lengths); lanes.advance(rows)
 
 With thousands of streams most of what is done to them is the same: audio comes, a chunk is used, nothing was said. As
 columns of arrays that is done to all of them at once; only streams that have more to do are looked at one by one.
@@ -11,18 +11,20 @@ columns of arrays that is done to all of them at once; only streams that have mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import numpy.typing as npt
 
 from nemostream.encoders import Floats, Indices
+from nemostream.inbox import as_float
 from nemostream.mel import MelFilters
-from nemostream.protocol import FULL_SCALE, INT16, Pcm, Samples
+from nemostream.protocol import FULL_SCALE, INT16, SAMPLE_RATE, Pcm, Samples
 
 FRONT_FRAMES = 7
 """Mel frames before the stream in its first chunk, all zero: chunk k takes frames [8Tk - 7, 8Tk + 8T - 8]."""
 
+ROOM = SAMPLE_RATE
+"""Samples. An engine that was held up finds what came meanwhile where it need not look at streams one by one: else it
+would be slowest when it is late. Memory that is not used is not taken."""
 MAX_MESSAGES = 1000
 """Messages without audio after which there is a checkpoint too."""
 
@@ -39,8 +41,8 @@ class Lanes:
     Attributes:
         step: samples of a chunk.
         span: samples that its mel frames are made of.
-        windows: (rows, span + step): those of the next chunk, and what has come behind them. With room for another
-            chunk: what belongs to the next one need not wait elsewhere.
+        windows: (rows, room): those of the next chunk, and what has come behind them.
+        room: for another chunk, or for ROOM: what belongs to the next ones need not wait elsewhere.
         heard: samples that the window has taken so far.
         chunks: those that were used.
         peeked: what was `heard` at the last look into an unfinished chunk.
@@ -54,7 +56,8 @@ class Lanes:
     def __init__(self, filters: MelFilters, chunk_frames: int, capacity: int) -> None:
         self.step = 8 * chunk_frames * filters.hop
         self.span = filters.span(8 * chunk_frames)
-        self.windows: Floats = np.zeros((capacity, self.span + self.step), np.float32)
+        self.room = self.span + max(self.step, ROOM)
+        self.windows: Floats = np.zeros((capacity, self.room), np.float32)
         self._counts: Counts = np.zeros((7, capacity), np.int64)
         self.heard, self.chunks, self.peeked, self.messages, self.ahead, self.usage_at, self.save_at = self._counts
         self._flags: Flags = np.zeros((2, capacity), np.bool_)
@@ -101,11 +104,27 @@ class Lanes:
         seen = np.maximum(self.peeked[:total], self.chunks[:total] * self.step)
         return np.flatnonzero(self.heard[:total] >= seen + samples)
 
-    def put(self, rows: Indices, samples: Iterable[Samples | Pcm], lengths: Counts) -> None:
-        """Put audio into the windows of different rows, which have room for it."""
-        for row, at, more in zip(rows.tolist(), self.filled(rows).tolist(), samples, strict=True):
-            write(self.windows[row, at : at + len(more)], more)
+    def behind(self, rows: Indices) -> Flags:
+        """Whether more than a whole chunk has come beside the next one: they are catching up."""
+        return self.filled(rows) > self.span + 2 * self.step
+
+    def put(self, rows: Indices, samples: Samples | Pcm, begins: Counts, lengths: Counts) -> None:
+        """Put audio into the windows of different rows, which have room for it: for each so many of the samples, from
+        there on."""
+        filled = self.filled(rows)
         self.heard[rows] += lengths
+        length = int(lengths[0]) if len(lengths) else 0
+        if not length or len(samples) % length or (lengths != length).any() or (begins % length).any():
+            columns = (column.tolist() for column in (rows, filled, begins, lengths))
+            for row, at, begin, its in zip(*columns, strict=True):
+                write(self.windows[row, at : at + its], samples[begin : begin + its])
+            return
+        # Blocks of one length, and rows that are filled alike: one copy. Many small ones would be slower, each of them
+        # a moment in which another thread may take the interpreter.
+        blocks, places = samples.reshape(-1, length), begins // length
+        for at in np.unique(filled).tolist():
+            its = filled == at
+            self.windows[rows[its], at : at + length] = as_float(blocks[places[its]])
 
     def advance(self, rows: Indices) -> None:
         """The chunks of these rows were used."""
@@ -159,7 +178,7 @@ class Lane:
         """Go on with that window after so many samples; False: that cannot be."""
         lanes, row = self.lanes, self.row
         chunks, rest = divmod(lanes._front + heard - len(window), lanes.step)
-        if rest or chunks < 0 or not lanes.span - lanes.step <= len(window) <= lanes.span + lanes.step:
+        if rest or chunks < 0 or not lanes.span - lanes.step <= len(window) <= lanes.room:
             return False
         lanes.heard[row], lanes.chunks[row] = heard, chunks
         lanes.windows[row, : len(window)] = window

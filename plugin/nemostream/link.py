@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 
 from nemostream import wire
 from nemostream.errors import EngineLost, VersionMismatch, WireError
@@ -45,6 +46,8 @@ class Link:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._outbox: deque[bytes] = deque()
         self._unanswered = 0
         self._ungreeted = 0
         self._killed = 0
@@ -101,17 +104,36 @@ class Link:
 
     def write(self, frame: wire.ToEngine) -> None:
         """Send a frame. What is written to a lost connection is lost too: `read` says so."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(wire.pack(frame))
+        writer = self._writer
+        if writer is None or writer.is_closing():
+            return
+        if self._sending is None and not writer.transport.get_write_buffer_size():
+            writer.write(wire.pack(frame))
+            return
+        # The transport copies all it holds with every frame that it is given: so it is given one at a time.
+        self._outbox.append(wire.pack(frame))
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send(writer))
 
     def close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
+        self._outbox.clear()
         if self._writer is not None:
             self._writer.transport.abort()
         if self._child is not None:
             self._child.poll()  # leaves no zombie
-        self._reader = self._writer = self._watching = None
+        self._reader = self._writer = self._watching = self._sending = None
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):  # `read` says that the connection is lost
+            await writer.drain()
+            while self._outbox:
+                writer.write(self._outbox.popleft())
+                await writer.drain()
+        self._sending = None
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         engine = peer(writer.get_extra_info("socket"))

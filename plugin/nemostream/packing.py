@@ -10,8 +10,7 @@ stand next to each other share one block of samples.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +18,7 @@ import numpy as np
 
 from nemostream import protocol
 from nemostream.errors import AudioError, WireError
-from nemostream.protocol import FLOAT32, FULL_SCALE, INT16, Event, Message, Pcm, Push, Samples
+from nemostream.protocol import FLOAT32, FULL_SCALE, INT16, Event, Message, Pcm, Push, Pushes, Samples
 from nemostream.wire import MAX_MESSAGES, Events, Messages, Other, PushBlock, decode, encode, one_line
 
 FRAME_BYTES = 16 << 20
@@ -44,13 +43,13 @@ def messages(items: Iterable[Message]) -> Messages:
             pushes.append(item)
             continue
         if pushes:
-            parts.append(_block(pushes))
+            parts.append(_block(Pushes.of(pushes)))
             pushes = []
         if isinstance(item, Push):
             pushes = [item]
         else:
             parts.append(_other(item))
-    return Messages([*parts, _block(pushes)] if pushes else parts)
+    return Messages([*parts, _block(Pushes.of(pushes))] if pushes else parts)
 
 
 def events(items: Iterable[Event]) -> Events:
@@ -81,18 +80,23 @@ def event_frames(items: Iterable[Event]) -> Iterator[Events]:
     return (events(part) for part in _cut(items))
 
 
-def read_messages(frame: Messages) -> list[Message]:
-    """What `messages` packed. Raises WireError."""
-    found: list[Message] = []
+def read_messages(frame: Messages) -> list[Message | Pushes]:
+    """What `messages` packed, its pushes still together. Raises WireError."""
+    found: list[Message | Pushes] = []
+    total = 0
     for part in frame.parts:
         if isinstance(part, Other):
-            found.append(_body(part, Message))
+            message = _body(part, Message)
+            total, lowest = total + 1, message.stream
+            found.append(message)
         else:
-            found += _pushes(part)
-        if len(found) > MAX_MESSAGES:
+            pushes = _pushes(part)
+            total, lowest = total + len(pushes), min(pushes.streams, default=0)
+            found.append(pushes)
+        if lowest < 0:
+            raise WireError("the number of a stream is 0 or more")
+        if total > MAX_MESSAGES:
             raise WireError(f"a frame of more than {MAX_MESSAGES} messages")
-    if any(m.stream < 0 for m in found):
-        raise WireError("the number of a stream is 0 or more")
     return found
 
 
@@ -123,25 +127,20 @@ def _bytes(item: Message | Event) -> int:
     return len(item.snapshot) if isinstance(item, protocol.Checkpoint) else 0
 
 
-def _block(pushes: Sequence[Push]) -> PushBlock:
-    pcm16 = pushes[0].samples.dtype == INT16
-    samples = np.concatenate([p.samples for p in pushes])
+def _block(pushes: Pushes) -> PushBlock:
+    samples = pushes.samples
+    pcm16 = samples.dtype == INT16
     if not pcm16:
         with np.errstate(invalid="ignore"):  # NaN goes on as float32, for the engine to refuse
             pcm = np.clip(scaled := samples * FULL_SCALE, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         # Most audio was int16 once: then half the bytes say the same.
         if pcm16 := bool((pcm == scaled).all()):
             samples = pcm
-    return PushBlock(
-        [p.stream for p in pushes],
-        [p.at_sample for p in pushes],
-        [len(p.samples) for p in pushes],
-        pcm16,
-        samples.data.cast("B"),
-    )
+    data = samples.data.cast("B")
+    return PushBlock(list(pushes.streams), list(pushes.at_samples), list(pushes.lengths), pcm16, data)
 
 
-def _pushes(block: PushBlock) -> list[Message]:
+def _pushes(block: PushBlock) -> Pushes:
     if len(block.data) % (2 if block.pcm16 else 4):
         raise WireError("a block of audio ends within a sample")
     dtype: Any = INT16 if block.pcm16 else FLOAT32
@@ -150,9 +149,7 @@ def _pushes(block: PushBlock) -> list[Message]:
         raise WireError("a block of audio does not say whose it is")
     if min(block.lengths, default=0) < 0 or sum(block.lengths) != len(samples):
         raise WireError("a block of audio is not as long as it says")
-    ends = itertools.accumulate(block.lengths)
-    rows = zip(block.streams, block.at_samples, block.lengths, ends, strict=True)
-    return [Push(stream, samples[end - length : end], at) for stream, at, length, end in rows]
+    return Pushes(block.streams, block.at_samples, block.lengths, samples)
 
 
 def _other(item: Any) -> Other:

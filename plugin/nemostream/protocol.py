@@ -5,6 +5,8 @@ Times are sample counts at 16 kHz on the stream's own clock: sample 0 is the fir
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -133,6 +135,34 @@ class Close:
     stream: int
     drain: bool = True
     keep: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pushes:
+    """A Push each for several streams, in order, as columns: what a process has heard in a tick.
+
+    `streams`, `at_samples`: Push's; `lengths`: samples of each; `samples`: all of them, one behind the other.
+    """
+
+    streams: Sequence[int]
+    at_samples: Sequence[int]
+    lengths: Sequence[int]
+    samples: Samples | Pcm
+
+    @classmethod
+    def of(cls, pushes: Sequence[Push]) -> Pushes:
+        """Those, at least one, whose samples are of one kind."""
+        samples = np.concatenate([p.samples for p in pushes])
+        return cls([p.stream for p in pushes], [p.at_sample for p in pushes], [len(p.samples) for p in pushes], samples)
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def each(self) -> list[Push]:
+        """One by one."""
+        ends = itertools.accumulate(self.lengths)
+        columns = zip(self.streams, self.at_samples, self.lengths, ends, strict=True)
+        return [Push(stream, self.samples[end - length : end], at) for stream, at, length, end in columns]
 
 
 Message = Open | Push | Gap | Flush | Mute | Unmute | Update | Close

@@ -101,7 +101,7 @@ class Runner:
         """Nothing was said in the chunks of these rows, and nothing follows from it."""
         group.lanes.advance(rows)
         group.load.rest(rows.tolist())
-        group.load.wait(rows[group.lanes.ready(rows)].tolist(), now)
+        group.wait(rows, now)
 
     def _done(self, group: Group, batch: Batch, i: int, outcome: Outcome) -> Done:
         seat = self.of_row(group, int(batch.rows[i]))

@@ -124,14 +124,22 @@ class Load:
                 listed.pop(slot, None)
 
     def wait(self, rows: Iterable[int], since: float) -> None:
-        """These rows have a chunk each and nothing that hurries: Slot.wait, for many."""
+        """These rows, which hurry for nothing, have a chunk each: Slot.wait, for many."""
         for row in rows:
-            self.slots[row].wait(since)
+            slot = self.slots[row]
+            if slot.ready_at is None:
+                slot.ready_at = since
+                (self.ready if slot.live else self.batch)[slot] = None
 
     def rest(self, rows: Iterable[int]) -> None:
         """The steps of these rows have run: Slot.rest, for many."""
         for row in rows:
-            self.slots[row].rest()
+            slot = self.slots[row]
+            if slot.urgent or slot.behind:
+                slot.rest()
+            else:
+                slot.ready_at = None
+                (self.ready if slot.live else self.batch).pop(slot, None)
 
     def strike(self, slot: Slot) -> None:
         """It waits no more (Slot.rest)."""

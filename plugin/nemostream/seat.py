@@ -140,7 +140,7 @@ class Seat:
         to take, and since when; and those lanes what may be done without looking at it."""
         stream, feed, lane = self.stream, self.stream.feed, self.stream.feed.lane
         if feed.ready:
-            self.slot.wait(now, feed.asked, stream.behind)
+            self.slot.wait(now, feed.asked, stream.feed.behind)
         elif self.slot.ready_at is not None:
             self.slot.rest()
         lanes, row = lane.lanes, lane.row
@@ -189,7 +189,7 @@ class Seat:
         if not stream.opened.recoverable or not stream.settled or stream.feed.waiting > MAX_BACKLOG["live"]:
             return []
         timed = any(isinstance(e, Final) and e.reason == "idle" for e in events)
-        again = stream.behind and stream.feed.heard < self._opened_at + REPLAY_SAMPLES
+        again = stream.feed.behind and stream.feed.heard < self._opened_at + REPLAY_SAMPLES
         interval = CATCHING_UP_SAMPLES if again else CHECKPOINT_SAMPLES
         due = stream.feed.heard - self._saved_at >= interval or self.taken >= MAX_MESSAGES
         if not timed and not due:

@@ -139,11 +139,6 @@ class Stream:
     # --- what the engine asks ---
 
     @property
-    def behind(self) -> bool:
-        """More than a whole chunk waits beside the next one: the stream is catching up."""
-        return self.feed.waiting > self.chunk_frames * self._model.frame_samples
-
-    @property
     def at_sample(self) -> int:
         """The stream's clock: where the next push begins."""
         return self.feed.heard + self.feed.waiting + self._ahead

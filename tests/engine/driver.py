@@ -13,6 +13,7 @@ from nemostream.core import Core
 from nemostream.cost import Line
 from nemostream.greedy import Token
 from nemostream.model import Model
+from nemostream.packing import is_mono
 from nemostream.protocol import (
     NO_ENDPOINT,
     Close,
@@ -26,6 +27,7 @@ from nemostream.protocol import (
     Mute,
     Open,
     Push,
+    Pushes,
     Refused,
     Samples,
     Unmute,
@@ -53,7 +55,7 @@ class Driver:
         **opened: Any,
     ) -> None:
         self.now = 0.0
-        self.core = Core(max_streams=max_streams, peek=peek, clock=lambda: self.now, many=1)
+        self.core = Core(max_streams=max_streams, peek=peek, clock=lambda: self.now)
         self.core.add_model(None, model, costs=costs)
         self.model = model
         self.events: dict[int, list[Event]] = defaultdict(list)
@@ -90,8 +92,8 @@ class Driver:
         self.send(Close(stream, drain, keep), run=run)
 
     def send(self, message: Message, run: bool = True) -> None:
-        if isinstance(message, Push):
-            self.core.hear([("driver", message)])
+        if isinstance(message, Push) and is_mono(message.samples):
+            self.core.hear("driver", Pushes.of([message]))
         else:
             self.core.handle("driver", message)
         self._collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemostream.core import Core
-from nemostream.intake import runs
 from nemostream.model import Model
 from nemostream.protocol import (
     Close,
@@ -23,6 +23,7 @@ from nemostream.protocol import (
     Mute,
     Open,
     Push,
+    Pushes,
     Samples,
     Started,
 )
@@ -34,24 +35,22 @@ HUGE = 1 << 80
 
 
 class Twin:
-    """A core whose clock the test moves; `many`: how many pushes it takes together."""
+    """A core whose clock the test moves; `together`: it gets pushes that stand next to each other as one."""
 
-    def __init__(self, model: Model, many: int) -> None:
+    def __init__(self, model: Model, together: bool) -> None:
         self.now = 0.0
-        self.core = Core(max_streams=STREAMS, peek=True, clock=lambda: self.now, many=many)
+        self.core = Core(max_streams=STREAMS, peek=True, clock=lambda: self.now)
         self.core.add_model(None, model)
         self.events: list[Event] = []
+        self._together = together
 
     def take(self, messages: list[Message]) -> None:
-        """As the engine does: pushes that stand together as one, then one step."""
-        pushes: list[tuple[Any, Push]] = []
-        for message in [*messages, None]:
-            if isinstance(message, Push):
-                pushes.append(("me", message))
+        """As the engine does: what came in, then steps."""
+        for kind, some in itertools.groupby(messages, _kind):
+            if kind is not None and self._together:
+                self.core.hear("me", Pushes.of([m for m in some if isinstance(m, Push)]))
                 continue
-            self.core.hear(pushes)
-            pushes = []
-            if message is not None:
+            for message in some:
                 self.core.handle("me", message)
         self.step()
 
@@ -65,6 +64,11 @@ class Twin:
 
     def of(self, stream: int) -> list[Event]:
         return [e for e in self.events if e.stream == stream]
+
+
+def _kind(message: Message) -> object:
+    """What can go together."""
+    return (message.samples.dtype, message.samples.ndim) if isinstance(message, Push) else None
 
 
 def opened(stream: int, draw: Any) -> Open:
@@ -81,7 +85,7 @@ def test_streams_hear_the_same_together_and_alone(toy: Model, data: st.DataObjec
     """The same messages to two cores: events with their numbers are equal. (Checkpoints are
     compared by tests/remote/test_ledger.py, whose audio is taken together too.)"""
     draw = data.draw
-    together, alone = Twin(toy, 1), Twin(toy, 1 << 30)
+    together, alone = Twin(toy, True), Twin(toy, False)
     audio = [utterance(seed, 3) for seed in range(STREAMS)]
     clocks = [0] * STREAMS
     mails: list[list[Message]] = [[opened(i, draw) for i in range(STREAMS)]]
@@ -117,16 +121,8 @@ def test_streams_hear_the_same_together_and_alone(toy: Model, data: st.DataObjec
         assert together.of(stream) == alone.of(stream)
 
 
-def test_no_stream_comes_twice_in_a_run() -> None:
-    silence = np.zeros(10, np.float32)
-    pushes = [Push(s, silence, at) for s, at in ((1, 0), (2, 0), (1, 10), (1, 20), (2, 10), (1, 30))]
-    parts = [[(push.stream, push.at_sample) for _, push in run] for run in runs(("me", push) for push in pushes)]
-    assert parts == [[(1, 0), (2, 0)], [(1, 10)], [(1, 20), (2, 10)], [(1, 30)]]
-    assert list(runs([])) == []
-
-
 def test_one_bad_push_among_many_ends_its_stream_alone(toy: Model) -> None:
-    twin = Twin(toy, 1)
+    twin = Twin(toy, True)
     twin.take([Open(stream) for stream in range(4)])
     audio = utterance(1)
     bad = audio.copy()

@@ -7,7 +7,7 @@ from typing import Any
 
 from nemostream.core import Core
 from nemostream.model import Model
-from nemostream.protocol import Event, Final, Message, Push
+from nemostream.protocol import Event, Final, Message, Push, Pushes
 from nemostream.switchboard import Switchboard
 
 
@@ -59,12 +59,12 @@ class Rig:
     def _hand_over(self, messages: list[Message]) -> None:
         for message in messages:
             if isinstance(message, Push):
-                self.core.hear([("client", message)])
+                self.core.hear("client", Pushes.of([message]))
             else:
                 self.core.handle("client", message)
 
     def _new_core(self) -> Core:
-        core = Core(clock=lambda: self.now, many=1, **self._made)
+        core = Core(clock=lambda: self.now, **self._made)
         core.add_model(None, self.model)
         return core
 

@@ -337,8 +337,8 @@ def test_a_checkpoint_leaves_out_what_waits(toy: Model) -> None:
 def test_what_the_detector_has_heard_is_not_left_out(toy: Model) -> None:
     """It would hear it again, behind what it knows already."""
     feed = Feed(toy.mel, 2, Endpointing(vad_ms=300))
-    feed.push(np.zeros(30 * WINDOW, np.float32))
-    assert feed.tail == 30 * WINDOW
+    feed.push(np.zeros(60 * WINDOW, np.float32))
+    assert feed.tail == 60 * WINDOW
     while feed.window_ready:
         feed.judged(feed.take_window(), False)
     assert feed.waiting > 5 * WINDOW and feed.tail == 0

@@ -152,7 +152,10 @@ def test_an_engine_that_says_what_cannot_be_understood_loses_its_streams_typed(n
             return [WELCOME]
         if not isinstance(frame, wire.Messages):
             return []
-        stream = packing.read_messages(frame)[0].stream
+        opened = packing.read_messages(frame)[0]
+        if not isinstance(opened, Open):
+            return []
+        stream = opened.stream
         started = packing.events([Started(stream, 1, 1, "toy", "en", 160, 0.0)])
         if nonsense == "no such event":
             return [started, wire.Events([wire.Other("Nonsense", msgspec.Raw(b"\x01"))])]
