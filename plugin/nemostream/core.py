@@ -237,7 +237,7 @@ class Core:
         stream.push(push.samples, push.at_sample)
         seat.took(more if goes_on else None)
         self._idle.heard([seat.slot], now, [more / SAMPLE_RATE])
-        if stream.usage_in <= 0 and seat.started:
+        if stream.feed.heard >= stream.usage_at and seat.started:
             self._emit(seat.key, stream.usage())
 
     def _tell(self, seat: Seat, message: Message, now: float) -> None:

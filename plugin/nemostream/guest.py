@@ -1,6 +1,6 @@
 """One client of the server: its messages go to the engine as fast as that takes them, events go back; it is watched.
 
-guest = Guest(engine, writer, loads)
+guest = Guest(engine, transport, loads)
 guest.arrive()
 await guest.send(frame, size)          # comes back when the engine has taken enough
 guest.leave()
@@ -46,10 +46,10 @@ class Guest:
         silent: seconds without a frame of its.
     """
 
-    def __init__(self, engine: Engine, writer: asyncio.StreamWriter, loads: threading.BoundedSemaphore) -> None:
-        self.pid, self.user = peer(writer.get_extra_info("socket"))
+    def __init__(self, engine: Engine, transport: asyncio.Transport, loads: threading.BoundedSemaphore) -> None:
+        self.pid, self.user = peer(transport.get_extra_info("socket"))
         self.silent = 0.0
-        self._writer = writer
+        self._transport = transport
         self._engine = engine
         self._loads = loads
         self._loop = asyncio.get_running_loop()
@@ -67,9 +67,9 @@ class Guest:
             self._connection.close()
             self._connection = None
         self._taken.set()
-        self._writer.close()
-        if self._writer.transport.get_write_buffer_size():
-            self._loop.call_later(FAREWELL_SECONDS, self._writer.transport.abort)
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(FAREWELL_SECONDS, self._transport.abort)
 
     def look(self, seconds: float) -> None:
         """Every so many seconds: tell it that the engine is alive, and see whether it is."""
@@ -129,15 +129,15 @@ class Guest:
             return wire.Reply(call.number, code=NemostreamError.__name__, message=text)
 
     def write(self, frame: wire.FromEngine) -> None:
-        if self._writer.is_closing():
+        if self._transport.is_closing():
             return
-        self._writer.write(wire.pack(frame))
-        if self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
+        self._transport.write(wire.pack(frame))
+        if self._transport.get_write_buffer_size() > MAX_UNREAD:
             self._cut("it does not read its events")
 
     def _cut(self, why: str) -> None:
         logger.warning("a client (process %d) is disconnected: %s", self.pid, why)
-        self._writer.transport.abort()
+        self._transport.abort()
 
     def _deliver(self, events: Sequence[Event]) -> None:
         """On the engine's thread."""

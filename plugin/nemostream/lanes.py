@@ -22,9 +22,9 @@ from nemostream.protocol import FULL_SCALE, INT16, SAMPLE_RATE, Pcm, Samples
 FRONT_FRAMES = 7
 """Mel frames before the stream in its first chunk, all zero: chunk k takes frames [8Tk - 7, 8Tk + 8T - 8]."""
 
-ROOM = SAMPLE_RATE
+ROOM = SAMPLE_RATE // 2
 """Samples. An engine that was held up finds what came meanwhile where it need not look at streams one by one: else it
-would be slowest when it is late. Memory that is not used is not taken."""
+would be slowest when it is late. With more room the moving up of what is left would make it so."""
 MAX_MESSAGES = 1000
 """Messages without audio after which there is a checkpoint too."""
 
@@ -42,7 +42,7 @@ class Lanes:
         step: samples of a chunk.
         span: samples that its mel frames are made of.
         windows: (rows, room): those of the next chunk, and what has come behind them.
-        room: for another chunk, or for ROOM: what belongs to the next ones need not wait elsewhere.
+        room: for another chunk, or for three within ROOM: what belongs to the next ones need not wait elsewhere.
         heard: samples that the window has taken so far.
         chunks: those that were used.
         peeked: what was `heard` at the last look into an unfinished chunk.
@@ -56,7 +56,7 @@ class Lanes:
     def __init__(self, filters: MelFilters, chunk_frames: int, capacity: int) -> None:
         self.step = 8 * chunk_frames * filters.hop
         self.span = filters.span(8 * chunk_frames)
-        self.room = self.span + max(self.step, ROOM)
+        self.room = self.span + max(self.step, min(3 * self.step, ROOM))
         self.windows: Floats = np.zeros((capacity, self.room), np.float32)
         self._counts: Counts = np.zeros((7, capacity), np.int64)
         self.heard, self.chunks, self.peeked, self.messages, self.ahead, self.usage_at, self.save_at = self._counts
@@ -74,11 +74,9 @@ class Lanes:
             self._lanes[-1] = lane
 
     def remove(self, row: int) -> None:
-        """Free a row: its lane goes on by itself, and the last one moves into its place."""
-        lane, last, source = self._lanes[row], self._lanes.pop(), len(self._lanes)
-        if lane is not None:
-            lane.enter(Lanes(*self._like, 1), 0)
-        if source != row:
+        """Free a row, whose stream has ended or has left (Lane.leave): the last one moves into its place."""
+        last = self._lanes.pop()
+        if len(self._lanes) != row:
             self._lanes[row] = last
             if last is not None:
                 last.enter(self, row)
@@ -191,6 +189,10 @@ class Lane:
         lanes._counts[:, row] = self.lanes._counts[:, self.row]
         lanes._flags[:, row] = self.lanes._flags[:, self.row]
         self.lanes, self.row = lanes, row
+
+    def leave(self) -> None:
+        """Go on in Lanes of its own."""
+        self.enter(Lanes(*self.lanes._like, 1), 0)
 
 
 def write(window: Samples, samples: Samples | Pcm) -> None:

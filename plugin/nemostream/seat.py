@@ -133,6 +133,7 @@ class Seat:
     def park(self) -> None:
         """Give the row back; what it held is kept for the next one. No request may be half answered."""
         self._state = self.group.export(self.key)
+        self.stream.feed.lane.leave()
         self.leave()
 
     def refresh(self, now: float) -> None:
@@ -145,9 +146,9 @@ class Seat:
             self.slot.rest()
         lanes, row = lane.lanes, lane.row
         lanes.plain[row] = plain = feed.plain and not self.closing
-        lanes.hushed[row] = plain and stream.hushed
-        lanes.ahead[row] = stream.at_sample - feed.heard
-        lanes.usage_at[row] = feed.heard + stream.usage_in
+        lanes.hushed[row] = plain and stream.idle
+        lanes.ahead[row] = stream.ahead
+        lanes.usage_at[row] = stream.usage_at
         lanes.save_at[row] = self._saved_at + CHECKPOINT_SAMPLES if stream.opened.recoverable else NEVER
 
     def took(self, samples: int | None) -> None:

@@ -72,9 +72,10 @@ class Seating:
 
     def remove(self, seat: Seat) -> None:
         """The stream has ended: its row is free."""
+        if not seat.seated:
+            self._line.remove(seat)
         seat.leave()
         del self._seats[seat.key]
-        self._relist()
 
     def next(self) -> Seat | None:
         """The stream that has waited longest, if a row is free."""
@@ -95,7 +96,4 @@ class Seating:
     def park(self, seat: Seat) -> None:
         """Take its row away; it waits for another one, before all that are newer."""
         seat.park()
-        self._relist()
-
-    def _relist(self) -> None:
         self._line = [s for s in self._seats.values() if not s.seated]

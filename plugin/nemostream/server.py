@@ -17,6 +17,7 @@ import threading
 from nemostream import wire
 from nemostream.engine import Engine
 from nemostream.errors import EngineFull, EngineLost, NemostreamError, VersionMismatch, WireError
+from nemostream.frames import Frames
 from nemostream.guest import MAX_LOADS, Guest
 from nemostream.rendezvous import Place
 
@@ -65,7 +66,9 @@ class Server:
         """
         with self._place.hold(self._spawned):
             try:
-                server = await asyncio.start_unix_server(self._serve, self._place.socket, backlog=1024)
+                server = await asyncio.get_running_loop().create_unix_server(
+                    lambda: Frames(self._serve, MAX_HELLO), self._place.socket, backlog=1024
+                )
             except OSError as error:
                 raise EngineLost(f"nobody can listen at {self._place.socket}: {error.strerror}") from error
             logger.info("serving at %s", self._place.socket)
@@ -103,15 +106,15 @@ class Server:
             if self._spawned:
                 self._place.trim_log()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = Guest(self._engine, writer, self._loads)
+    async def _serve(self, frames: Frames) -> None:
+        client = Guest(self._engine, frames.transport, self._loads)
         self._clients.add(client)
         try:
-            await self._converse(client, reader)
+            await self._converse(client, frames)
         except NemostreamError as error:
             logger.warning("a client (process %d) is sent away: %s", client.pid, error)
             client.write(wire.Goodbye(type(error).__name__, str(error)))
-        except (asyncio.IncompleteReadError, OSError):
+        except (EOFError, OSError):
             pass  # it is gone
         except Exception:
             logger.exception("a client (process %d) is lost to a defect", client.pid)
@@ -119,10 +122,11 @@ class Server:
             self._clients.discard(client)
             client.leave()
 
-    async def _converse(self, client: Guest, reader: asyncio.StreamReader) -> None:
-        await self._greet(client, reader)
+    async def _converse(self, client: Guest, frames: Frames) -> None:
+        await self._greet(client, frames)
+        frames.limit = wire.MAX_FRAME
         while not self._stop.is_set():
-            body = await wire.read_frame(reader)
+            body = await frames.read()
             frame = wire.to_engine(body)
             client.silent = 0.0
             if isinstance(frame, wire.Messages):
@@ -132,13 +136,13 @@ class Server:
             else:
                 raise WireError("it says hello again")
 
-    async def _greet(self, client: Guest, reader: asyncio.StreamReader) -> None:
+    async def _greet(self, client: Guest, frames: Frames) -> None:
         if self._stop.is_set() or len(self._clients) > MAX_CLIENTS:
             raise EngineFull("the engine ends" if self._stop.is_set() else f"there are {MAX_CLIENTS} clients", 1.0)
         if client.user != os.getuid():  # whatever the folder's mode has become
             raise WireError("it belongs to another user")
         try:
-            hello = wire.to_engine(await asyncio.wait_for(wire.read_frame(reader, MAX_HELLO), HELLO_SECONDS))
+            hello = wire.to_engine(await asyncio.wait_for(frames.read(), HELLO_SECONDS))
         except asyncio.TimeoutError:
             raise WireError(f"it did not say hello within {HELLO_SECONDS:g} s") from None
         if not isinstance(hello, wire.Hello):

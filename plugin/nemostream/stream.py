@@ -81,7 +81,7 @@ class Stream:
         self._trial: _Trial | None = None
         self._scribe = Scribe(model, self.event, lambda: self.feed.heard)
         self._reconciler = Reconciler(model.vocabulary)
-        self._ahead = 0  # of what was pushed: time that a long gap jumped over
+        self._jumped = 0  # of what was pushed: time that a long gap jumped over
         self._silent = 0  # of its clock: time without audio
         self._reported = 0
         self._sequence = 0
@@ -119,7 +119,7 @@ class Stream:
         if samples < GAP_FINALISES:
             self.feed.push(np.zeros(samples, np.float32))
             return
-        self._ahead += samples
+        self._jumped += samples
         self.feed.request(Request("gap", gap=samples))
 
     def request(self, reason: FinalReason, flush_id: int | None = None) -> None:
@@ -141,7 +141,12 @@ class Stream:
     @property
     def at_sample(self) -> int:
         """The stream's clock: where the next push begins."""
-        return self.feed.heard + self.feed.waiting + self._ahead
+        return self.feed.heard + self.ahead
+
+    @property
+    def ahead(self) -> int:
+        """Its clock minus what was heard."""
+        return self.feed.waiting + self._jumped
 
     @property
     def settled(self) -> bool:
@@ -206,14 +211,14 @@ class Stream:
         return self._answer(self._trial) if work.restore else []
 
     @property
-    def hushed(self) -> bool:
-        """A chunk in which nothing is said changes nothing that anybody sees."""
-        return self.feed.plain and self._scribe.idle
+    def idle(self) -> bool:
+        """Nothing was said that a chunk in which nothing is said could end or change."""
+        return self._scribe.idle
 
     @property
-    def usage_in(self) -> int:
-        """Samples of audio until the next Usage is worth an event; 0 or less: it is due."""
-        return USAGE_SAMPLES + self._reported - self._audio
+    def usage_at(self) -> int:
+        """What will be heard when the next Usage is worth an event, if all that waits is heard at once."""
+        return USAGE_SAMPLES + self._reported + self._silent - self.ahead
 
     def usage(self) -> list[Event]:
         """The audio accepted since the last Usage, if there was any."""
@@ -250,7 +255,7 @@ class Stream:
         if saved.chunks != self._chunks:
             raise SnapshotError("the saved stream has a window of other chunks; open it without resume")
         self._sequence = saved.sequence
-        self._ahead = saved.pushed - self.feed.heard - self.feed.waiting
+        self._jumped = saved.pushed - self.feed.heard - self.feed.waiting
         self._silent, self._reported = saved.pushed - saved.audio, saved.audio - saved.unreported
         self._scribe.load(saved.scribe)
         self._reconciler = Reconciler.load(self._model.vocabulary, saved.reconciler)

@@ -117,7 +117,7 @@ def encode(item: object) -> bytes:
     return _encoder.encode(item)
 
 
-def decode(decoder: msgspec.msgpack.Decoder[Any], body: bytes | msgspec.Raw) -> Any:
+def decode(decoder: msgspec.msgpack.Decoder[Any], body: bytes | memoryview | msgspec.Raw) -> Any:
     """Raises WireError if the bytes are not what `decoder` expects."""
     try:
         return decoder.decode(body)
@@ -139,7 +139,7 @@ def pack(frame: ToEngine | FromEngine) -> bytes:
     return len(body).to_bytes(LENGTH, "little") + body
 
 
-def to_engine(body: bytes) -> ToEngine:
+def to_engine(body: bytes | memoryview) -> ToEngine:
     """A client's frame. Raises WireError if it is none."""
     return decode(_to_engine, body)  # type: ignore[no-any-return]
 
