@@ -69,6 +69,7 @@ class Lanes:
     def add(self, lane: Lane | None) -> None:
         """The next row is taken, by that lane or by somebody without one."""
         self._lanes.append(None)
+        self.windows[len(self._lanes) - 1] = 0.0  # its memory is had now, not when all streams begin to speak
         if lane is not None:
             lane.enter(self, len(self._lanes) - 1)
             self._lanes[-1] = lane
