@@ -8,7 +8,7 @@ shared=$(cd "${SHARED:-../shared}" && pwd)
 python=$PWD/.venv/bin/python
 
 data=$shared/corpus_en
-for folder in "$run"/hibari "$run"/kokoro; do
+for folder in "$run"/hibari* "$run"/kokoro*; do
     [ ! -e "$folder/0000.jsonl" ] || data="$data $folder"
 done
 
