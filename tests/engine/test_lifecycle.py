@@ -271,6 +271,17 @@ def test_a_malformed_open_takes_no_row(toy: Model) -> None:
     assert driver.text(2) == offline(toy, utterance(3), chunk_ms=1120)
 
 
+def test_time_without_audio_is_no_usage(toy: Model) -> None:
+    """A Usage is due after five seconds of audio, however long the gaps between them."""
+    driver = Driver(toy, chunk_ms=160)
+    driver.open(1)
+    for seconds in (3.0, 1.9, 0.2):
+        assert not driver.of(1, Usage)
+        driver.push(1, np.zeros(int(seconds * 16_000), np.float32))
+        driver.gap(1, 10 * 16_000)
+    assert [u.samples for u in driver.of(1, Usage)] == [int(5.1 * 16_000)]
+
+
 def test_a_push_costs_no_more_than_its_next_chunk_before_a_step(toy: Model) -> None:
     """Ten minutes at once: the window takes what it has room for, and mel frames are made as steps take them."""
     driver = Driver(toy, chunk_ms=160, priority="batch")
