@@ -149,9 +149,17 @@ class Core:
             self._fill_rows()
 
     def hear(self, owner: Hashable, pushes: Pushes) -> None:
-        """Take audio of many streams: as `handle` of each, but faster."""
+        """Take audio of many streams: as `handle` of each, but faster. Never raises either."""
         now = self.clock()
-        left, due = self._intake.take(owner, pushes, now)
+        try:
+            left, due = self._intake.take(owner, pushes, now)
+        except Exception as error:
+            # A defect of ours, or no memory. What was taken cannot be told, and a word may not be lost unsaid.
+            logger.exception("audio of %d streams cannot be taken", len(pushes))
+            for stream in pushes.streams:
+                if (seat := self._seats.get((owner, stream))) is not None:
+                    self._fail(seat, error, retryable=True)
+            return
         for seat in due:
             self._emit(seat.key, seat.stream.usage())
             self._runner.refresh(seat, now)

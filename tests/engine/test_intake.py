@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from nemostream.protocol import (
     Endpointing,
     Event,
     Failed,
+    Final,
     Flush,
     Gap,
     Message,
@@ -119,6 +121,27 @@ def test_streams_hear_the_same_together_and_alone(toy: Model, data: st.DataObjec
         twin.take([Close(stream) for stream in range(STREAMS)])
     for stream in range(STREAMS):
         assert together.of(stream) == alone.of(stream)
+
+
+def test_audio_that_cannot_be_taken_is_not_lost_unsaid(toy: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stream of the frame is told; others go on."""
+    twin = Twin(toy, True)
+    twin.take([Open(stream) for stream in range(4)])
+    (group,) = twin.core.groups.values()
+    audio = utterance(1)
+
+    def no_memory(*args: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(group.lanes), "put", no_memory)
+        twin.take([Push(s, audio, 0) for s in (1, 2)])
+    twin.take([Push(s, audio, 0) for s in (0, 3)])
+    failed = [e for e in twin.events if isinstance(e, Failed)]
+    assert [(e.stream, e.code, e.retryable) for e in failed] == [(1, "MemoryError", True), (2, "MemoryError", True)]
+    twin.take([Close(s) for s in (0, 3)])
+    assert [e.text for e in twin.of(0) if isinstance(e, Final)] == [e.text for e in twin.of(3) if isinstance(e, Final)]
+    assert any(isinstance(e, Final) and e.text for e in twin.of(0))
 
 
 def test_one_bad_push_among_many_ends_its_stream_alone(toy: Model) -> None:
