@@ -148,6 +148,7 @@ class RecordingSTT(nemo.STT):
     def __init__(self, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self.recordings: list[list[Pcm]] = []
+        self.recording_of: dict[nemo.SpeechStream, list[Pcm]] = {}
 
     def stream(
         self, *, language: NotGivenOr[str] = NOT_GIVEN, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
@@ -155,6 +156,7 @@ class RecordingSTT(nemo.STT):
         stream = super().stream(language=language, conn_options=conn_options)
         push, recording = stream.push_frame, []
         self.recordings.append(recording)
+        self.recording_of[stream] = recording
 
         def record(frame: rtc.AudioFrame) -> None:
             recording.append(np.frombuffer(frame.data, np.int16).copy())

@@ -9,12 +9,14 @@ import sys
 import wave
 from pathlib import Path
 
+import jiwer
 import numpy as np
 
 from livekit.plugins import nemo
+from nemostream import transcribe
 from nemostream.engine import Engine
 from nemostream.models.bundle import Bundle
-from nemostream.protocol import Endpointing
+from nemostream.protocol import Endpointing, Final
 from nemostream_agent.livekit_server import LiveKitServer
 from nemostream_agent.participant import RATE, Caption, Pcm
 from tests.adapter.helpers import clip, eventually, silence, toy
@@ -66,11 +68,7 @@ async def test_the_pcm_that_was_heard_gives_the_same_text_from_a_file(
         await eventually(lambda: not stt._streams or all(stream.ended for stream in stt._streams))
         [recording] = stt.recordings
         path = tmp_path / "heard.wav"
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(16_000)
-            file.writeframes(np.concatenate(recording).tobytes())
+        write_wav(recording, path)
         command = [sys.executable, "-m", "nemostream", "transcribe", str(path), "--chunk-ms", str(CHUNK_MS)]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
         assert " ".join(done.stdout.split()) == final.text
@@ -146,18 +144,45 @@ async def test_a_track_that_is_unpublished_and_published_again_is_captioned_agai
         await eventually(lambda: engine.open_streams == 1)
 
 
-async def test_twelve_speak_at_once(server: LiveKitServer, room_name: str, engine: Engine) -> None:
+async def test_twelve_speak_at_once(server: LiveKitServer, room_name: str, engine: Engine, tmp_path: Path) -> None:
+    """Each gets the text of what was heard of them. Two cores encode, serve and hear all twelve, so WebRTC may lose
+    some of what they said; and where a stall closed a segment in the middle of a word, that word is in two."""
     names = ["monday", "tonight", "music", "refund"] * 3
-    async with CaptionedRoom(server, room_name, nemo.STT(engine=engine)) as room:
+    stt = RecordingSTT(engine=engine)
+    async with CaptionedRoom(server, room_name, stt) as room:
         speakers = await asyncio.gather(*(room.speaker(f"{i:02d}") for i in range(12)))
-        clips = [clip(name, RATE) for name in names]
-        await asyncio.gather(*(speaker.say(c.pcm) for speaker, c in zip(speakers, clips, strict=True)))
-        said = {speaker.identity: speech.text for speaker, speech in zip(speakers, clips, strict=True)}
-
-        def captioned(captions: list[Caption]) -> bool:
-            """All have finals, and half of them what they said: two cores encode, serve and hear all twelve."""
-            heard = {identity: text_of(finals_of(captions, identity)) for identity in said}
-            return all(heard.values()) and sum(alike(heard[i], text) for i, text in said.items()) >= 6
-
-        await room.reader.until(captioned)
+        streams = {s.identity: room.captions._tracks[s.microphone.publication.sid]._stream for s in speakers}
+        await asyncio.gather(*(s.say(clip(name, RATE).pcm) for s, name in zip(speakers, names, strict=True)))
+        while True:
+            seen = len(room.reader.captions)
+            heard = {who: stt.recording_of[stream] for who, stream in streams.items()}
+            texts = {who: await asyncio.to_thread(offline, pcm, tmp_path / who) for who, pcm in heard.items()}
+            if all(same(finals_of(room.reader.captions, who), text) for who, text in texts.items()):
+                break
+            await room.reader.until(lambda captions, seen=seen: len(captions) > seen)  # type: ignore[misc]
     await eventually(lambda: engine.open_streams == 0)
+    assert all(texts.values())
+
+
+def same(finals: list[Caption], text: str) -> bool:
+    """The finals give `text`; only at a cut between two of them may one word have become two others."""
+    words = jiwer.process_words(text, text_of(finals))
+    return bool(finals) and words.substitutions + words.deletions + words.insertions <= 2 * (len(finals) - 1)
+
+
+def offline(recording: list[Pcm], path: Path) -> str:
+    write_wav(recording, path)
+    events = [
+        event
+        for step, _, _ in transcribe.run(transcribe.open_file_stream(None, None, None, None), path)
+        for event in step
+    ]
+    return " ".join(event.text for event in events if isinstance(event, Final) and event.text)
+
+
+def write_wav(recording: list[Pcm], path: Path) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(np.concatenate(recording).tobytes())
