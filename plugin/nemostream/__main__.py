@@ -1,4 +1,4 @@
-"""The command `nemostream`: transcribe a file, convert a checkpoint, list models."""
+"""The command `nemostream`: transcribe a file, download a model, convert a checkpoint, list models."""
 
 from __future__ import annotations
 
@@ -86,6 +86,25 @@ def _precisions(given: list[str] | None) -> tuple[Literal["fp32", "int8"], ...]:
         if one not in ("fp32", "int8"):
             raise typer.BadParameter(f"{one} is no precision; there are fp32 and int8")
     return tuple(cast(list[Literal["fp32", "int8"]], given or ["fp32", "int8"]))
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="a repository of the Hugging Face hub, owner/name")],
+    revision: Annotated[str | None, typer.Option(help="a branch, tag or commit; default: as before, or newest")] = None,
+) -> None:
+    """Fetch a model from the hub and convert it, once; streams find it by its name from then on."""
+    from nemostream.models import catalog
+
+    with _stderr.status("looking it up") as status:
+
+        def say(line: str) -> None:
+            # Its own bar follows, which a spinner would disturb.
+            status.stop() if line.startswith("fetching") else status.start()
+            status.update(line)
+
+        folder = catalog.download(name, revision, say)
+    typer.echo(f"{name}: {folder}")
 
 
 @app.command()

@@ -15,6 +15,10 @@ class BundleError(NemostreamError):
     """A bundle folder is missing, truncated, altered, or of another format version."""
 
 
+class DownloadError(NemostreamError):
+    """A model cannot be fetched from the hub, or what came is not what was announced."""
+
+
 class UnknownModel(NemostreamError):
     """No model of that name: neither in the catalog nor a path."""
 

@@ -1,6 +1,7 @@
-"""Models by name: the one that ships, bundle folders, and .nemo files that are converted on first use.
+"""Models by name: the one that ships, those of the hub, bundle folders, and .nemo files, converted on first use.
 
 resolve(None)                # the embedded default
+resolve("nvidia/parakeet_realtime_eou_120m-v1")  # one that was downloaded; `download` does that
 resolve("bundles/toy")       # a bundle folder, as it is
 resolve("model.nemo")        # converted once, kept under XDG_CACHE_HOME/nemostream
 """
@@ -12,7 +13,9 @@ import os
 from pathlib import Path
 
 from nemostream.errors import BundleError, UnknownModel
+from nemostream.models import hub
 from nemostream.models.info import FORMAT_VERSION
+from nemostream.models.known import KNOWN
 
 DEFAULT = "en-starter"
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -29,8 +32,9 @@ def resolve(name_or_path: str | Path | None) -> Path:
     """The bundle folder of a model.
 
     Args:
-        name_or_path: one of names(), a bundle folder, or a .nemo file; None for the default. A name wins over a folder
-            of the same name in the working directory: "./name" means the folder.
+        name_or_path: one of names(), a repository of the hub that was downloaded, a bundle folder, or a .nemo file;
+            None for the default. A name wins over a folder of the same name in the working directory: "./name" means
+            the folder.
 
     Raises:
         UnknownModel: none of these.
@@ -40,27 +44,52 @@ def resolve(name_or_path: str | Path | None) -> Path:
     wanted = DEFAULT if name_or_path is None else name_or_path
     if isinstance(wanted, str) and wanted in names():
         return _ASSETS / wanted
+    if isinstance(wanted, str) and (folder := hub.find(wanted, _cache())) is not None:
+        return folder
     path = Path(wanted).expanduser()
     if str(wanted) and path.is_dir():
         return path
     if path.is_file() and path.suffix == ".nemo":
         return _converted(path)
+    if isinstance(wanted, str) and hub.is_name(wanted):
+        raise UnknownModel(f"the model {wanted} is not on this machine; run: nemostream download {wanted}")
     raise UnknownModel(
         f"no model {str(wanted)!r}: it is neither one of ({', '.join(names())}) nor a bundle folder nor a .nemo file."
     )
 
 
-def _converted(path: Path) -> Path:
-    from nemostream.models.convert import convert
+def download(name: str, revision: str | None = None, progress: hub.Progress = lambda line: None) -> Path:
+    """Fetch a model from the hub, and convert it; its bundle folder. `resolve` finds it from then on.
 
+    Raises:
+        UnknownModel: that is no name of a repository.
+        DownloadError, CheckpointError, BundleError: see hub.fetch.
+    """
+    if name in names():
+        return _ASSETS / name  # it is here
+    if not hub.is_name(name):
+        raise UnknownModel(f"{name!r} is no repository of the hub; those are named owner/name, as {next(iter(KNOWN))}")
+
+    def convert(path: Path, stem: str, languages: tuple[str, ...]) -> Path:
+        return _converted(path, stem, languages, progress)
+
+    return hub.fetch(name, _cache(), convert, revision, progress)
+
+
+def _converted(
+    path: Path, name: str | None = None, languages: tuple[str, ...] = ("en",), progress: hub.Progress | None = None
+) -> Path:
+    from nemostream.models.convert import Settings, convert
+
+    name = name or path.stem
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    folder = _cache() / "bundles" / f"{path.stem}-{digest.hexdigest()[:16]}-v{FORMAT_VERSION}"
+    folder = _cache() / "bundles" / f"{name}-{digest.hexdigest()[:16]}-v{FORMAT_VERSION}"
     if not folder.is_dir():
         try:
-            convert(path, folder, name=path.stem)
+            convert(path, folder, name=name, settings=Settings(languages), progress=progress)
         except BundleError:
             if not folder.is_dir():  # else another process converted it meanwhile
                 raise

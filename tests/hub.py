@@ -1,0 +1,130 @@
+"""A look-alike of the Hugging Face hub on loopback: what huggingface_hub asks of it for a model.
+
+with Hub() as hub:
+    hub.repos["toys/toy"] = Repo({"toy.nemo": content})
+    subprocess.run([...], env={**os.environ, "HF_ENDPOINT": hub.url})
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass
+class Repo:
+    """A repository.
+
+    Attributes:
+        announced: the hash that the hub says a file has; None: its own.
+        gated: whoever has no token gets no file.
+        cuts: bytes after which the next connections that carry a file are cut, one after the other.
+        asked: the Range of each request for a file, "" where there was none.
+    """
+
+    files: dict[str, bytes]
+    commit: str = "a" * 40
+    language: str | list[str] | None = None
+    announced: str | None = None
+    gated: bool = False
+    cuts: list[int] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def sha256(self, name: str) -> str:
+        return self.announced or hashlib.sha256(self.files[name]).hexdigest()
+
+
+class Hub:
+    """Serves `repos` from a thread of its own."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.url = ""
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Hub:
+        self._thread.start()
+        self._started.wait()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        app = web.Application()
+        app.router.add_get("/api/models/{owner}/{name}", self._info)
+        app.router.add_get("/api/models/{owner}/{name}/revision/{revision}", self._info)
+        app.router.add_get("/{owner}/{name}/resolve/{revision}/{file}", self._file)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._loop.run_until_complete(runner.setup())
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        self._loop.run_until_complete(site.start())
+        host, port = runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        self._started.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+
+    def _repo(self, request: web.Request) -> Repo:
+        repo = self.repos.get("/".join(request.match_info[part] for part in ("owner", "name")))
+        if repo is None:
+            raise web.HTTPNotFound(headers={"X-Error-Code": "RepoNotFound"})
+        revision = request.match_info.get("revision", "main")
+        if revision not in ("main", repo.commit):
+            raise web.HTTPNotFound(headers={"X-Error-Code": "RevisionNotFound"})
+        return repo
+
+    async def _info(self, request: web.Request) -> web.Response:
+        repo = self._repo(request)
+        siblings = [
+            {
+                "rfilename": name,
+                "size": len(content),
+                "blobId": "0" * 40,
+                "lfs": {"sha256": repo.sha256(name), "size": len(content), "pointerSize": 134},
+            }
+            for name, content in repo.files.items()
+        ]
+        card = {"language": repo.language} if repo.language else {}
+        name = request.path.removeprefix("/api/models/").partition("/revision/")[0]
+        return web.json_response(
+            {"id": name, "modelId": name, "sha": repo.commit, "siblings": siblings, "cardData": card, "tags": []}
+        )
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        repo, name = self._repo(request), request.match_info["file"]
+        if repo.gated and "Authorization" not in request.headers:
+            raise web.HTTPForbidden(headers={"X-Error-Code": "GatedRepo", "X-Repo-Commit": repo.commit})
+        content, digest = repo.files[name], repo.sha256(name)
+        headers = {
+            "ETag": f'"{digest}"',
+            "X-Linked-ETag": f'"{digest}"',
+            "X-Linked-Size": str(len(content)),
+            "X-Repo-Commit": repo.commit,
+            "Accept-Ranges": "bytes",
+        }
+        if request.method == "HEAD":
+            return web.Response(headers={**headers, "Content-Length": str(len(content))})
+        wanted = request.headers.get("Range", "")
+        repo.asked.append(wanted)
+        begin = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
+        if wanted:
+            headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+        answer = web.StreamResponse(status=206 if wanted else 200, headers=headers)
+        answer.content_length = len(content) - begin
+        await answer.prepare(request)
+        if repo.cuts:
+            await answer.write(content[begin : begin + repo.cuts.pop(0)])
+            assert request.transport is not None
+            request.transport.close()
+            return answer
+        await answer.write(content[begin:])
+        return answer
