@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from nemostream.errors import BundleError
 from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.models.convert import Settings, convert
 from nemostream_agent.livekit_server import LiveKitServer, find_or_build
-from tests.random_model import write_random_nemo
+from tests.random_model import KINDS, write_random_nemo
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
@@ -55,11 +55,21 @@ def toy_nemo() -> Path:
 @pytest.fixture(scope="session")
 def random_nemo(toy_nemo: Path) -> Path:
     """Random weights, 4 layers of 128, and the settings that the toy does not have (tests/random_model.py)."""
-    path = CACHE / f"random-{_RANDOM}-{_CONVERTER}.nemo"
+    return _random(toy_nemo, "hybrid", "random")
+
+
+@pytest.fixture(scope="session")
+def kind_bundle(toy_nemo: Path) -> Callable[[str], Bundle]:
+    """Random weights of any architecture (tests/random_model.KINDS)."""
+    return lambda name: converted(_random(toy_nemo, name, name))
+
+
+def _random(toy: Path, kind: str, name: str) -> Path:
+    path = CACHE / f"{name}-{_RANDOM}-{_CONVERTER}.nemo"
     if not path.is_file():
         CACHE.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
-        write_random_nemo(part, toy_nemo)
+        write_random_nemo(part, toy, KINDS[kind])
         part.rename(path)
     return path
 

@@ -79,6 +79,7 @@ class Client:
         language: str | None = None,
         decoder: Literal["rnnt", "ctc"] | None = None,
         endpointing: Endpointing | None = None,
+        keyterms: Sequence[str] = (),
         priority: Priority = "live",
         resume: bytes | None = None,
         timeout: float = OPEN_TIMEOUT,
@@ -100,7 +101,8 @@ class Client:
                 chunk_ms=chunk_ms,
                 language=language,
                 decoder=decoder,
-                endpointing=endpointing or Endpointing(),
+                endpointing=endpointing,
+                keyterms=tuple(keyterms),
                 priority=priority,
                 resume=resume,
             )
@@ -206,9 +208,16 @@ class ClientStream:
         self._check_open()
         self._client.send(Unmute(self.number))
 
-    def update(self, endpointing: Endpointing) -> None:
+    def update(
+        self,
+        endpointing: Endpointing | None = None,
+        language: str | None = None,
+        keyterms: Sequence[str] | None = None,
+    ) -> None:
+        """Change how the stream is heard from here on (protocol.Update); None leaves a thing as it is."""
         self._check_open()
-        self._client.send(Update(self.number, endpointing))
+        terms = None if keyterms is None else tuple(keyterms)
+        self._client.send(Update(self.number, endpointing, language, terms))
 
     def close(self, drain: bool = True, keep: bool = False) -> None:
         """End the stream; a second call may only turn a draining close into an immediate one. With `keep`, `kept` is

@@ -266,7 +266,7 @@ class Core:
         elif isinstance(message, Unmute):
             self._idle.heard([seat.slot], now)
         elif isinstance(message, Update):
-            stream.set_endpointing(message.endpointing)
+            stream.update(message)
 
     def _close(self, seat: Seat, message: Close) -> None:
         seat.closing, seat.keep = True, message.keep

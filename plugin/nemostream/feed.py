@@ -14,7 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from nemostream.errors import SnapshotError
-from nemostream.inbox import Item, Part, Request, SampleQueue, as_float, from_part, length, put, shorten, to_part
+from nemostream.inbox import (
+    Item,
+    Options,
+    Part,
+    Request,
+    SampleQueue,
+    as_float,
+    from_part,
+    length,
+    put,
+    shorten,
+    to_part,
+)
 from nemostream.lanes import Lane, Lanes
 from nemostream.mel import MelFilters
 from nemostream.protocol import SAMPLE_RATE, Endpointing, Pcm, Samples
@@ -30,6 +42,7 @@ class FeedState:
 
     Attributes:
         window: the samples that the next chunk's frames are made of, so far, and what is behind them.
+        options, reached: Feed's.
         unjudged: what the detector has not reached.
         inbox: what the window has no room for.
     """
@@ -37,8 +50,8 @@ class FeedState:
     window: Samples
     heard: int
     finalised: int
-    endpointing: Endpointing
-    blank_ms: int | None
+    options: Options
+    reached: Options
     unjudged: list[Part]
     inbox: list[Part]
     open_request: Request | None
@@ -47,12 +60,12 @@ class FeedState:
 
 class Feed:
     """Everything of a stream before the encoder. Whatever is sent stays in its order: what a stream hears, and when a
-    change of endpointing begins, never depends on how far the steps have come.
+    change of its options begins, never depends on how far the steps have come.
 
     Attributes:
         ear: voice activity of this stream; None while it is off.
-        endpointing: what was asked for last; it may not have been reached.
-        blank_ms: run of blanks that ends a segment in the chunk that is next; None: none does.
+        options: what was asked for last.
+        reached: what counts in the chunk that is next.
         lane: the window, and how far it has come.
         finalised: what was `heard` when the last request was answered.
         open_request: the request that all chunks before it have reached; audio behind it waits.
@@ -62,13 +75,12 @@ class Feed:
         self,
         filters: MelFilters,
         chunk_frames: int,
-        endpointing: Endpointing,
+        options: Options,
         jump: Callable[[int], None] = lambda samples: None,
     ) -> None:
         """`jump(samples)` is told of a gap when all before it has been finalised."""
         self.ear: Ear | None = None
-        self.endpointing = endpointing
-        self.blank_ms = endpointing.blank_ms
+        self.options = options
         self.lane = Lane(Lanes(filters, chunk_frames, 1))
         self.finalised = 0
         self.open_request: Request | None = None
@@ -78,7 +90,8 @@ class Feed:
         self._inbox: deque[Item] = deque()
         self._requests = 0
         self._waiting = 0
-        self._listen_as(endpointing)
+        self._listen_as(options.endpointing)
+        self._reach(options)
 
     def push(self, samples: Samples | Pcm) -> None:
         """Take audio. With voice activity on, the detector goes first: so an endpoint falls on the same sample however
@@ -96,10 +109,10 @@ class Feed:
         self._unjudged.append(request)
         self._pass()
 
-    def change(self, endpointing: Endpointing) -> None:
-        """Put another endpointing behind all audio so far."""
-        self.endpointing = endpointing
-        self._unjudged.append(endpointing)
+    def change(self, options: Options) -> None:
+        """Put other options behind all audio so far."""
+        self.options = options
+        self._unjudged.append(options)
         self._pass()
 
     @property
@@ -201,8 +214,8 @@ class Feed:
             window=self.lane.window[: self.lane.filled].copy(),
             heard=self.heard,
             finalised=self.finalised,
-            endpointing=self.endpointing,
-            blank_ms=self.blank_ms,
+            options=self.options,
+            reached=self.reached,
             unjudged=unjudged,
             inbox=inbox,
             open_request=self.open_request,
@@ -217,8 +230,9 @@ class Feed:
         """
         if saved.window.ndim != 1 or not self.lane.load(saved.window, saved.heard):
             raise SnapshotError(f"the saved stream has a window of shape {saved.window.shape}; open it without resume")
-        self.finalised, self.endpointing = saved.finalised, saved.endpointing
-        self.open_request, self.blank_ms = saved.open_request, saved.blank_ms
+        self.finalised, self.options = saved.finalised, saved.options
+        self.open_request = saved.open_request
+        self._reach(saved.reached)
         self.ear = None if saved.ear is None else Ear.load(saved.ear)
         self._unjudged = deque(map(from_part, saved.unjudged))
         self._inbox = deque(map(from_part, saved.inbox))
@@ -236,8 +250,8 @@ class Feed:
                     break
                 put(self._inbox, first.take(len(first)))
             else:
-                if isinstance(first, Endpointing):
-                    self._listen_as(first)
+                if isinstance(first, Options):
+                    self._listen_as(first.endpointing)
                 elif first.gap and self.ear is not None:
                     self.ear = Ear(self.ear.silence_samples)
                 self._inbox.append(first)
@@ -275,5 +289,9 @@ class Feed:
                 self.open_request = first
                 return
             else:
-                self.blank_ms = first.blank_ms
+                self._reach(first)
                 self._inbox.popleft()
+
+    def _reach(self, options: Options) -> None:
+        self.reached = options
+        self.lane.lanes.prompt[self.lane.row] = options.prompt

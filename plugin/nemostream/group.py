@@ -136,10 +136,11 @@ class Group:
         positions: Indices
         if dense is None:
             positions = np.arange(len(rows))
-            encoded = self._encoder.step(rows, mel)
+            encoded = self._encoder.step(rows, mel, self.lanes.prompt[rows])
         else:
             positions = rows
-            encoded = self._encoder.step(dense, mel if len(rows) == dense else self._spread(mel, rows, dense))
+            mel = mel if len(rows) == dense else self._spread(mel, rows, dense)
+            encoded = self._encoder.step(dense, mel, self.lanes.prompt[:dense])
         self.counters.steps += 1
         mine = self._by_decoder(rows)
         before = {name: self._decoders[name].save(rows[its]) for name, its in mine.items()}

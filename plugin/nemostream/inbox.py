@@ -1,4 +1,4 @@
-"""What waits on a stream's way in, in the order it came: samples, requests, changes of endpointing.
+"""What waits on a stream's way in, in the order it came: samples, requests, changes of its options.
 
 items: deque[Item] = deque()
 put(items, samples); items.append(Request("flush", 7)); put(items, more)
@@ -26,13 +26,26 @@ class Request:
     """Samples by which the clock jumps once the request is answered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a stream is heard.
+
+    Attributes:
+        prompt: place of its language in the encoder's prompt; 0 where the model takes none.
+    """
+
+    endpointing: Endpointing
+    prompt: int = 0
+    keyterms: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Part:
     """A part of a queue as plain data: one of these."""
 
     samples: Samples | None = None
     request: Request | None = None
-    change: Endpointing | None = None
+    change: Options | None = None
 
 
 class SampleQueue:
@@ -71,7 +84,7 @@ class SampleQueue:
         return np.concatenate(taken) if taken else np.zeros(0, np.float32)
 
 
-Item = SampleQueue | Request | Endpointing
+Item = SampleQueue | Request | Options
 
 
 def put(items: deque[Item], samples: Samples) -> None:

@@ -48,6 +48,7 @@ class Lanes:
         peeked: what was `heard` at the last look into an unfinished chunk.
         messages: since the stream's last checkpoint (Seat.taken).
         ahead: the stream's clock minus `heard`, while nothing waits.
+        prompt: place of the row's language in the encoder's prompt.
         usage_at, save_at: what will be `heard` when a Usage or a Checkpoint is due.
         plain: nothing but the window stands between a push and the encoder: no request, detector or backlog.
         hushed: and a chunk in which nothing is said changes nothing that anybody sees.
@@ -58,8 +59,9 @@ class Lanes:
         self.span = filters.span(8 * chunk_frames)
         self.room = self.span + max(self.step, min(3 * self.step, ROOM))
         self.windows: Floats = np.zeros((capacity, self.room), np.float32)
-        self._counts: Counts = np.zeros((7, capacity), np.int64)
-        self.heard, self.chunks, self.peeked, self.messages, self.ahead, self.usage_at, self.save_at = self._counts
+        self._counts: Counts = np.zeros((8, capacity), np.int64)
+        self.heard, self.chunks, self.peeked, self.messages, self.ahead, *others = self._counts
+        self.usage_at, self.save_at, self.prompt = others
         self._flags: Flags = np.zeros((2, capacity), np.bool_)
         self.plain, self.hushed = self._flags
         self._front = FRONT_FRAMES * filters.hop + filters.before

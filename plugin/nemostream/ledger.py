@@ -34,6 +34,7 @@ from nemostream.protocol import (
     Started,
     Update,
     Usage,
+    updated,
 )
 
 LIMIT = {"live": 20 * SAMPLE_RATE, "batch": 3600 * SAMPLE_RATE}
@@ -132,7 +133,7 @@ class Ledger:
             if isinstance(message, Push):
                 self.samples -= len(message.samples)
             elif isinstance(message, Update):
-                self.opened = dataclasses.replace(self.opened, endpointing=message.endpointing)
+                self.opened = updated(self.opened, message)
         self.opened = dataclasses.replace(self.opened, resume=event.snapshot)
 
     def _give_up(self) -> None:

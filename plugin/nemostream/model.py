@@ -9,7 +9,11 @@ from nemostream.errors import BundleError, UnsupportedChunk, UnsupportedLanguage
 from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
 from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle, load_bundle
+from nemostream.protocol import AUTO, Endpointing
 from nemostream.transcript import Vocabulary
+
+EOU_BLANK_MS = 1600
+"""Run of blanks that ends a segment of a model with <EOU>, should it not say so."""
 
 
 class Model:
@@ -85,11 +89,35 @@ class Model:
             UnsupportedLanguage: the model does not speak it.
         """
         spoken = self.bundle.info.languages
+        if self.bundle.info.prompts and wanted is None:
+            return AUTO if AUTO in self.bundle.info.prompts else next(iter(self.bundle.info.prompts))
         if wanted is None or not spoken:
             return wanted or next(iter(spoken), "")
-        if wanted.partition("-")[0].lower() not in {code.partition("-")[0].lower() for code in spoken}:
+        if _base(wanted) not in map(_base, spoken):
             raise UnsupportedLanguage(f"{self.bundle.info.name} speaks {', '.join(spoken)}, not {wanted}")
         return wanted
+
+    def prompt(self, wanted: str | None) -> int:
+        """The place of a stream's language in the encoder's prompt; 0 if it takes none. A region that the model does
+        not know counts as the first one of that language.
+
+        Raises:
+            UnsupportedLanguage: the model does not speak it.
+        """
+        language, prompts = self.language(wanted), self.bundle.info.prompts
+        if not prompts:
+            return 0
+        alike = [code for code in prompts if code.lower() == language.lower()]
+        alike += [code for code in prompts if _base(code) == _base(language)]
+        if not alike:
+            raise UnsupportedLanguage(f"{self.bundle.info.name} takes {', '.join(prompts)}, not {wanted}")
+        return prompts[alike[0]]
+
+    @property
+    def endpointing(self) -> Endpointing:
+        """When a segment ends by itself, unless a stream asks otherwise. A model that says when an utterance ends is
+        not interrupted by every pause."""
+        return Endpointing(blank_ms=EOU_BLANK_MS) if self.vocabulary.ends else Endpointing()
 
     def chunk_frames(self, chunk_ms: int | None) -> int:
         """Encoder frames of a chunk; None gives the bundle's default.
@@ -126,3 +154,8 @@ class Model:
         if name == "rnnt":
             return RnntDecoder(self.bundle.weights, self.bundle.info.max_symbols, capacity)
         return CtcDecoder(self.bundle.weights, capacity)
+
+
+def _base(code: str) -> str:
+    """The language without its region."""
+    return code.partition("-")[0].lower()

@@ -5,6 +5,7 @@ Times are sample counts at 16 kHz on the stream's own clock: sample 0 is the fir
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLE_RATE = 16_000
+AUTO = "auto"
+"""The language of a stream whose model finds it out itself, as NVIDIA's multilingual models can."""
 Samples = npt.NDArray[np.float32]
 Pcm = npt.NDArray[np.int16]
 INT16, FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)
 FULL_SCALE = np.float32(32768)
 """The int16 sample that would be 1.0."""
 Priority = Literal["live", "batch"]
-FinalReason = Literal["endpoint", "flush", "gap", "idle", "limit", "end"]
+FinalReason = Literal["endpoint", "eou", "backchannel", "flush", "gap", "idle", "limit", "end"]
+"""Why a segment ended. `eou` and `backchannel` are what the model said itself: the end of an utterance, and that of an
+"uh-huh" after which it is still the other's turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,9 @@ class Open:
     """Open `stream` (a number its owner chose). Answered by Started or Refused.
 
     `model`: a name or a bundle path, None for the default; `chunk_ms`: None for the bundle's default;
-    `decoder`: "rnnt" or "ctc", None for the bundle's default; `recoverable`: send Checkpoints; `resume`: go on where
-    that snapshot was taken (the same model, chunk size and decoder, or Refused with SnapshotError).
+    `decoder`: "rnnt" or "ctc", None for the bundle's default; `endpointing`: None for the bundle's default; `keyterms`:
+    words and phrases that are said more often here than elsewhere; `recoverable`: send Checkpoints; `resume`: go on
+    where that snapshot was taken (the same model, chunk size and decoder, or Refused with SnapshotError).
     """
 
     stream: int
@@ -72,7 +78,8 @@ class Open:
     chunk_ms: int | None = None
     language: str | None = None
     decoder: Literal["rnnt", "ctc"] | None = None
-    endpointing: Endpointing = Endpointing()
+    endpointing: Endpointing | None = None
+    keyterms: tuple[str, ...] = ()
     priority: Priority = "live"
     recoverable: bool = False
     resume: bytes | None = None
@@ -119,10 +126,19 @@ class Unmute:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Change a live stream's endpointing from the next frame on."""
+    """Change a live stream, behind all audio so far; None leaves a thing as it is. `endpointing` counts from the next
+    frame on, `language` from the next chunk on, `keyterms` from the next segment on."""
 
     stream: int
-    endpointing: Endpointing
+    endpointing: Endpointing | None = None
+    language: str | None = None
+    keyterms: tuple[str, ...] | None = None
+
+
+def updated(opened: Open, change: Update) -> Open:
+    """`opened` as if the stream had been opened with what `change` asks for."""
+    fields = {name: getattr(change, name) for name in ("endpointing", "language", "keyterms")}
+    return dataclasses.replace(opened, **{name: value for name, value in fields.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,27 +211,29 @@ class Started(Event):
 @dataclass(frozen=True, slots=True)
 class Interim(Event):
     """The whole text of the current segment so far. `segment`: how many Finals with words, or with a flush's id, came
-    before."""
+    before; `language`: the last one that the model said it heard, None if it says none."""
 
     text: str
     words: tuple[Word, ...]
     segment: int = 0
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight(Event):
-    """The text of the segment has not changed for a while; it will probably be the Final."""
+    """The text of the segment has not changed for a while; it will probably be the Final. The fields are Interim's."""
 
     text: str
     words: tuple[Word, ...]
     segment: int = 0
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Final(Event):
     """A segment's text, never changed afterwards. `end_sample` is where speech ended (the last word's end), or the
     sample at which an empty Final was asked for. `whole`: False where audio was lost on the way to the engine, so words
-    may be missing from it."""
+    may be missing from it. `language`: Interim's."""
 
     text: str
     words: tuple[Word, ...]
@@ -225,6 +243,7 @@ class Final(Event):
     flush_id: int | None = None
     segment: int = 0
     whole: bool = True
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

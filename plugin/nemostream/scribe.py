@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from nemostream.greedy import Token
 from nemostream.model import Model
-from nemostream.protocol import SAMPLE_RATE, Event, Final, FinalReason, Interim, Preflight
-from nemostream.transcript import Segment, Timeline, text_of
+from nemostream.protocol import SAMPLE_RATE, Event, Final, FinalReason, Interim, Preflight, Word
+from nemostream.transcript import Mark, Segment, Timeline, text_of
 
 PREFLIGHT_FRAMES = 2
 """Blank frames (160 ms) behind unchanged text after which it is called stable."""
@@ -32,6 +32,7 @@ class ScribeState:
         tokens: of that segment.
         given_until: transcript.Segment's.
         shifts, before: of transcript.Timeline.
+        language: the last one that the model said it heard.
     """
 
     segment: int
@@ -41,13 +42,14 @@ class ScribeState:
     given_until: int
     shifts: list[tuple[int, int]]
     before: int
+    language: str | None
 
 
 class Scribe:
     """The open segment of one stream.
 
     Attributes:
-        segment, shown, stable: ScribeState's.
+        segment, shown, stable, language: ScribeState's.
     """
 
     def __init__(self, model: Model, event: Callable[..., Event], heard: Callable[[], int]) -> None:
@@ -55,6 +57,7 @@ class Scribe:
         self.segment = 0
         self.shown = ""
         self.stable = ""
+        self.language: str | None = None
         self._frame_ms = model.frame_ms
         self._limit = SEGMENT_SECONDS * SAMPLE_RATE // model.frame_samples
         self._vocabulary = model.vocabulary
@@ -85,6 +88,16 @@ class Scribe:
         self._open.tokens.append(token)
         return events
 
+    @property
+    def empty(self) -> bool:
+        """No token is in the segment: another one begins."""
+        return not self._open.tokens
+
+    def mark(self, mark: Mark) -> list[Event]:
+        """The model said something that is no text."""
+        self.language = mark.language or self.language
+        return self.close(mark.reason) if mark.reason and self._open.tokens else []
+
     def quiet(self, frame: int, blank_ms: int | None) -> list[Event]:
         """End the segment if `blank_ms` of blank frames lie between its last token and `frame`."""
         if not self._open.tokens or blank_ms is None:
@@ -108,7 +121,7 @@ class Scribe:
         if tokens and end - tokens[-1].frame > PREFLIGHT_FRAMES and self.shown not in ("", self.stable):
             self.stable = self.shown
             words = self._open.words()
-            events.append(self._event(Preflight, text=self.shown, words=words, segment=self.segment))
+            events.append(self._hypothesis(Preflight, words))
         return events
 
     def close(self, reason: FinalReason, flush_id: int | None = None, more: Sequence[Token] = ()) -> list[Event]:
@@ -131,6 +144,7 @@ class Scribe:
             reason=reason,
             flush_id=flush_id,
             segment=self.segment,
+            language=self.language,
         )
         if words or flush_id is not None:
             # Not for a retraction: whether something was shown that is none after all depends on when steps ran, and
@@ -147,11 +161,13 @@ class Scribe:
             given_until=self._open.given_until,
             shifts=list(self._timeline.shifts),
             before=self._timeline.before,
+            language=self.language,
         )
 
     def load(self, saved: ScribeState) -> None:
         """Go on where `saved` was exported."""
         self.segment, self.shown, self.stable = saved.segment, saved.shown, saved.stable
+        self.language = saved.language
         # What a look into an unfinished chunk had shown may have to be taken back.
         self._looked = bool(saved.shown)
         self._open.tokens, self._open.given_until = list(saved.tokens), saved.given_until
@@ -164,4 +180,7 @@ class Scribe:
         if text == self.shown:
             return []
         self.shown = text
-        return [self._event(Interim, text=text, words=words, segment=self.segment)]
+        return [self._hypothesis(Interim, words)]
+
+    def _hypothesis(self, kind: type[Interim | Preflight], words: Sequence[Word]) -> Event:
+        return self._event(kind, text=self.shown, words=words, segment=self.segment, language=self.language)

@@ -18,19 +18,20 @@ import numpy as np
 from nemostream.errors import AudioError, Overrun, SnapshotError
 from nemostream.feed import GAP_FINALISES, Feed, FeedState
 from nemostream.greedy import Token
-from nemostream.inbox import Request
+from nemostream.inbox import Options, Request
 from nemostream.model import Model
 from nemostream.protocol import (
     FLOAT32,
     INT16,
     SAMPLE_RATE,
-    Endpointing,
     Event,
     FinalReason,
     Open,
     Pcm,
     Samples,
+    Update,
     Usage,
+    updated,
 )
 from nemostream.reconcile import Reconciler, ReconcilerState
 from nemostream.scribe import Scribe, ScribeState
@@ -57,6 +58,7 @@ class StreamState:
     sequence: int
     scribe: ScribeState
     reconciler: ReconcilerState
+    keyterms: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -70,14 +72,19 @@ class _Trial:
 
 
 class Stream:
-    """The state of one stream beside its row."""
+    """The state of one stream beside its row.
+
+    Attributes:
+        keyterms: those that its row decodes with.
+    """
 
     def __init__(self, opened: Open, model: Model, chunk_frames: int) -> None:
         self.opened = opened
         self.generation = 0
         self.chunk_frames = chunk_frames
-        self.feed = Feed(model.mel, chunk_frames, opened.endpointing, self._jump)
         self._model = model
+        self.feed = Feed(model.mel, chunk_frames, self._asked, self._jump)
+        self.keyterms = opened.keyterms
         self._trial: _Trial | None = None
         self._scribe = Scribe(model, self.event, lambda: self.feed.heard)
         self._reconciler = Reconciler(model.vocabulary)
@@ -132,9 +139,14 @@ class Stream:
             raise Overrun(f"{MAX_REQUESTS} requests of this stream wait for an answer; flush less often")
         self.feed.request(Request(reason, flush_id))
 
-    def set_endpointing(self, endpointing: Endpointing) -> None:
-        """Change when a segment ends by itself, from the next frame on."""
-        self.feed.change(endpointing)
+    def update(self, change: Update) -> None:
+        """Change how the stream is heard, behind all audio so far.
+
+        Raises:
+            UnsupportedLanguage: the model does not speak it.
+        """
+        self.opened = updated(self.opened, change)
+        self.feed.change(self._asked)
 
     # --- what the engine asks ---
 
@@ -203,12 +215,22 @@ class Stream:
         placed = [t._replace(frame=first + t.frame) for t in tokens]
         if work is None:
             return self._commit(placed)
+        # What is not committed ends nothing but what was asked for: of marks, only the text beside them counts.
+        placed = [t for t in placed if t.id not in self._model.vocabulary.marks]
         if work.peek:
             return self._scribe.look(self._reconciler.fork().sort(placed).new)
         assert self._trial is not None
         self._trial.tokens += placed
         self._trial.done += 1
         return self._answer(self._trial) if work.restore else []
+
+    def turn_to_keyterms(self) -> bool:
+        """Whether others count from now on: those that were reached, where a segment begins."""
+        wanted = self.feed.reached.keyterms
+        if wanted == self.keyterms or not self._scribe.empty or self._trial is not None:
+            return False
+        self.keyterms = wanted
+        return True
 
     @property
     def idle(self) -> bool:
@@ -247,6 +269,7 @@ class Stream:
             sequence=self._sequence,
             scribe=self._scribe.export(),
             reconciler=self._reconciler.export(),
+            keyterms=self.keyterms,
         )
 
     def load(self, saved: StreamState, feed: FeedState) -> None:
@@ -259,11 +282,17 @@ class Stream:
         self._silent, self._reported = saved.pushed - saved.audio, saved.audio - saved.unreported
         self._scribe.load(saved.scribe)
         self._reconciler = Reconciler.load(self._model.vocabulary, saved.reconciler)
-        if self.opened.endpointing != self.feed.endpointing:
+        self.keyterms = saved.keyterms
+        if self._asked != self.feed.options:
             # Only then: the detector does not hear the rest of a window in front of a change.
-            self.set_endpointing(self.opened.endpointing)
+            self.feed.change(self._asked)
 
     # --- inside ---
+
+    @property
+    def _asked(self) -> Options:
+        opened, model = self.opened, self._model
+        return Options(opened.endpointing or model.endpointing, model.prompt(opened.language), opened.keyterms)
 
     @property
     def _chunks(self) -> int:
@@ -293,12 +322,16 @@ class Stream:
 
     def _commit(self, tokens: Sequence[Token]) -> list[Event]:
         events: list[Event] = []
+        blank_ms, marks = self.feed.reached.endpointing.blank_ms, self._model.vocabulary.marks
         for token in tokens:
-            events += self._scribe.quiet(token.frame, self.feed.blank_ms)
+            events += self._scribe.quiet(token.frame, blank_ms)
+            if token.id in marks:
+                events += self._scribe.mark(marks[token.id])
+                continue
             for new in self._reconciler.sort([token]).new:
                 events += self._scribe.add(new)
         end = (self._chunks + 1) * self.chunk_frames
-        events += self._scribe.quiet(end, self.feed.blank_ms)
+        events += self._scribe.quiet(end, blank_ms)
         events += self._scribe.committed(bool(tokens), end)
         # Last: what comes behind the chunk, another endpointing for instance, is not for this one.
         self.feed.take_chunk()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nemostream.greedy import Token
-from nemostream.protocol import Word
+from nemostream.protocol import FinalReason, Word
 
 WORD_START = "\u2581"
 """SentencePiece's mark for a space before a piece."""
@@ -18,10 +20,37 @@ JOIN_FRAMES = 5
 """A piece without WORD_START this many frames after the one before (400 ms) is a word of its own."""
 
 
+class Mark(NamedTuple):
+    """What a piece says that is no text: why the segment ends with it, or the language that is spoken."""
+
+    reason: FinalReason | None = None
+    language: str | None = None
+
+
+ENDS = {"<EOU>": Mark("eou"), "<EOB>": Mark("backchannel")}
+"""Of NeMo's end-of-utterance models (nemo.collections.asr.data.audio_to_eou_label_lhotse): the end of an utterance, and
+of a backchannel."""
+LANGUAGE = re.compile(r"<([a-z]{2,3}-[A-Z][A-Za-z]{1,3}|[a-z]{2})>")
+"""As the models with a language prompt write what they hear: <en-US>."""
+
+
 class Vocabulary:
-    """The pieces of a model, blank (the id after the last piece) excluded."""
+    """The pieces of a model, blank (the id after the last piece) excluded.
+
+    Attributes:
+        marks: the ids of those that are no text.
+        ends: some of them end an utterance.
+    """
 
     def __init__(self, pieces: Sequence[str]) -> None:
+        self.marks: dict[int, Mark] = {}
+        for i, piece in enumerate(pieces):
+            bare = piece.removeprefix(WORD_START)
+            if bare in ENDS:
+                self.marks[i] = ENDS[bare]
+            elif found := LANGUAGE.fullmatch(bare):
+                self.marks[i] = Mark(language=found[1])
+        self.ends = any(mark.reason for mark in self.marks.values())
         self._starts = [p.startswith(WORD_START) or p == "<unk>" for p in pieces]
         self._surface = [UNKNOWN if p == "<unk>" else p.replace(WORD_START, "") for p in pieces]
 

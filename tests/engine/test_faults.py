@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nemostream.encoders import Arrays, Floats, Indices
+from nemostream.encoders import Arrays, Floats, Indices, Places
 from nemostream.group import Group
 from nemostream.model import Model
 from nemostream.protocol import Failed
@@ -79,10 +79,10 @@ class _Between:
 
 
 class _Encoder(_Between):
-    def step(self, rows: int | Indices, mel: Floats) -> Floats:
+    def step(self, rows: int | Indices, mel: Floats, prompts: Places) -> Floats:
         self._faults.begin(rows)
         self._faults.at("before the encoder")
-        encoded: Floats = self._real.step(rows, mel)
+        encoded: Floats = self._real.step(rows, mel, prompts)
         self._faults.at("after the encoder")
         return encoded
 

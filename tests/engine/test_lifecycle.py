@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from nemostream.encoders import EncoderRows, Floats, Indices
+from nemostream.encoders import EncoderRows, Floats, Indices, Places
 from nemostream.errors import StepFailed
 from nemostream.lanes import ROOM
 from nemostream.model import Model
@@ -194,12 +194,12 @@ class _Faulty:
     def __getattr__(self, name: str) -> object:
         return getattr(self._rows, name)
 
-    def step(self, rows: int | Indices, mel: Floats) -> Floats:
+    def step(self, rows: int | Indices, mel: Floats, prompts: Places) -> Floats:
         poisoned = bool((mel.max(axis=(1, 2)) > 8).any())
         if poisoned and (self._times is None or self.failures < self._times):
             self.failures += 1
             raise StepFailed("injected")
-        return self._rows.step(rows, mel)
+        return self._rows.step(rows, mel, prompts)
 
 
 @pytest.mark.parametrize("times", [1, None])
@@ -247,7 +247,7 @@ class _Strange:
 
 @pytest.mark.parametrize(
     "message",
-    [Gap(1, -5), Push(1, [0.0], 0), Push(1, _Strange(), 0), Push(1, np.zeros(9, np.float32), 0.5), Update(1, None)],  # type: ignore[arg-type]
+    [Gap(1, -5), Push(1, [0.0], 0), Push(1, _Strange(), 0), Push(1, np.zeros(9, np.float32), 0.5), Update(1, 7)],  # type: ignore[arg-type]
 )
 def test_a_malformed_message_ends_its_stream_and_no_other(toy: Model, message: Message) -> None:
     samples = utterance(3)
@@ -263,7 +263,7 @@ def test_a_malformed_message_ends_its_stream_and_no_other(toy: Model, message: M
 
 def test_a_malformed_open_takes_no_row(toy: Model) -> None:
     driver = Driver(toy, chunk_ms=1120, peek=True)
-    driver.open(1, endpointing=None)
+    driver.open(1, endpointing="none")
     assert driver.refused(1) and len(driver.core) == 0
     driver.open(2)
     driver.push(2, utterance(3))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nemostream import seat, snapshot
 from nemostream.errors import EngineLost, SnapshotError
 from nemostream.feed import Feed
+from nemostream.inbox import Options
 from nemostream.ledger import LIMIT
 from nemostream.model import Model
 from nemostream.protocol import (
@@ -336,7 +337,7 @@ def test_a_checkpoint_leaves_out_what_waits(toy: Model) -> None:
 
 def test_what_the_detector_has_heard_is_not_left_out(toy: Model) -> None:
     """It would hear it again, behind what it knows already."""
-    feed = Feed(toy.mel, 2, Endpointing(vad_ms=300))
+    feed = Feed(toy.mel, 2, Options(Endpointing(vad_ms=300)))
     feed.push(np.zeros(60 * WINDOW, np.float32))
     assert feed.tail == 60 * WINDOW
     while feed.window_ready:

@@ -41,13 +41,15 @@ pcm16 = st.lists(st.integers(-32768, 32767), max_size=20).map(lambda x: np.array
 floats = st.lists(st.floats(-2, 2, width=32), max_size=20).map(lambda x: np.array(x, np.float32))
 ints = st.lists(st.integers(-32768, 32767), max_size=20).map(lambda x: np.array(x, np.int16))
 pushes = st.builds(Push, numbers, pcm16 | floats | ints, numbers)
+terms = st.lists(st.text(max_size=9), max_size=3).map(tuple)
+endpointings = st.builds(Endpointing, st.none() | st.integers(1, 999))
 others = st.one_of(
-    st.builds(Open, numbers, endpointing=st.builds(Endpointing, st.none() | st.integers(1, 999)), resume=st.binary()),
+    st.builds(Open, numbers, endpointing=st.none() | endpointings, keyterms=terms, resume=st.binary()),
     st.builds(Gap, numbers, numbers),
     st.builds(Flush, numbers, numbers),
     st.builds(Mute, numbers),
     st.builds(Unmute, numbers),
-    st.builds(Update, numbers, st.just(Endpointing())),
+    st.builds(Update, numbers, st.none() | st.just(Endpointing()), st.none() | st.text(), st.none() | terms),
     st.builds(Close, numbers, st.booleans()),
 )
 events = st.one_of(

@@ -16,6 +16,7 @@ from nemostream.errors import SnapshotError
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
+Places = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 """Arrays by name: one row, or with a first axis of rows."""
 
@@ -86,12 +87,14 @@ class EncoderRows(Protocol):
     def load(self, row: int, saved: Arrays) -> None:
         """Make `row` the one that was exported."""
 
-    def step(self, rows: int | Indices, mel: Floats) -> Floats:
+    def step(self, rows: int | Indices, mel: Floats, prompts: Places | None = None) -> Floats:
         """Encode one chunk for each row.
 
         Args:
             rows: the first n rows (an int n), or the indices of any rows (gathered: slower).
             mel: (B, 8T, n_mels) log-mel frames [8Tk-7, 8Tk+8T-8] of chunk k; frames before the stream are zero.
+            prompts: (B,) places of the rows' languages in the model's prompt; None: 0 for each. A model that takes no
+                prompt does not look at them.
 
         Returns:
             (B, T, D) float32, valid until the next step.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nemostream.encoders import Arrays, Floats, Indices, check_row, export_row
+from nemostream.encoders import Arrays, Floats, Indices, Places, check_row, export_row
 from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle
 
@@ -47,7 +47,7 @@ class NullRows:
     def load(self, row: int, saved: Arrays) -> None:
         self._position[row] = saved["position"]
 
-    def step(self, rows: int | Indices, mel: Floats) -> Floats:
+    def step(self, rows: int | Indices, mel: Floats, prompts: Places | None = None) -> Floats:
         self._batch = np.arange(rows) if isinstance(rows, (int, np.integer)) else rows
         return self._zeros[: len(self._batch)]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nemostream.encoders import Arrays, Floats, Indices
+from nemostream.encoders import Arrays, Floats, Indices, Places
 from nemostream.encoders.state import RowArrays, SavedRow
 from nemostream.errors import BundleError, StepFailed, UnsupportedChunk
 
@@ -74,7 +74,8 @@ class OnnxBackend:
 
     def _names(self) -> list[str]:
         layers = range(self.info.encoder.n_layers)
-        return ["mel", "left", "age", "s0", "s1", "s2"] + [f"{kind}{i}" for i in layers for kind in "kvc"]
+        prompt = ["prompt"] if self.info.prompts else []
+        return ["mel", "left", "age", *prompt, "s0", "s1", "s2"] + [f"{kind}{i}" for i in layers for kind in "kvc"]
 
 
 class OnnxRows:
@@ -89,6 +90,8 @@ class OnnxRows:
         self._mel = np.empty((capacity, 8 * chunk_frames, info.mel.n_mels), np.float32)
         self._left = np.empty(capacity, np.int64)
         self._age = np.empty((capacity, state.columns), np.int64)
+        self._prompt: Places = np.empty(capacity, np.int64)
+        self._prompted = bool(info.prompts)
         # Outputs are flat: the first n rows of any batch size start at the same address and stay contiguous.
         self._enc = np.empty((capacity, chunk_frames, encoder.d_model), np.float32)
         column = (capacity, encoder.n_heads, chunk_frames, encoder.d_head)
@@ -126,7 +129,7 @@ class OnnxRows:
         """Make `row` the one that was exported."""
         self._state.load(row, saved)
 
-    def step(self, rows: int | Indices, mel: Floats) -> Floats:
+    def step(self, rows: int | Indices, mel: Floats, prompts: Places | None = None) -> Floats:
         """Encode one chunk for each row; see EncoderRows.
 
         Raises:
@@ -143,6 +146,7 @@ class OnnxRows:
         self._mel[:count] = mel
         self._left[:count] = self._state.left(chosen)
         self._age[:count] = self._state.age(chosen)
+        self._prompt[:count] = 0 if prompts is None else prompts
         if gather:
             self._gather(index)
         try:
@@ -189,6 +193,8 @@ class OnnxRows:
             names = [*self._state.ring_names, *self._state.small_names]
             arrays = self._gathered if gather else [*self._state.rings, *self._state.small]
             inputs: list[tuple[str, npt.NDArray[Any]]] = [("mel", self._mel), ("left", self._left), ("age", self._age)]
+            if self._prompted:
+                inputs.append(("prompt", self._prompt))
             for name, array in (*inputs, *zip(names, arrays, strict=True)):
                 binding.bind_input(name, "cpu", 0, array.dtype.type, (count, *array.shape[1:]), array.ctypes.data)
             outputs = [f"{name}_new" for name in names]

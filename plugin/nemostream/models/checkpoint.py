@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "model_config.yaml", "model_weights.ckpt"
 WINDOW, FILTERS = "preprocessor.featurizer.window", "preprocessor.featurizer.fb"
+UNUSED = ("preprocessor.", "spec_augmentation.", "loss.", "ctc_loss.", "wer.", "ctc_wer.")
+"""What a state dict may hold beside the layers that run."""
 _CONFIG_LIMIT = 64 << 20
 
 
@@ -58,7 +60,7 @@ class Checkpoint:
                 )
         # A weight that nothing here computes with means another architecture: refuse rather than drop it.
         for name in self.state:
-            if name.startswith("encoder.") and name not in wanted:
+            if name not in wanted and not name.startswith(UNUSED):
                 raise CheckpointError(
                     f"{self.path}: weight {name} belongs to no layer that is supported; use a plain "
                     "cache-aware FastConformer."

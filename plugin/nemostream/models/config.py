@@ -17,6 +17,16 @@ from nemostream.errors import CheckpointError
 
 SAMPLE_RATE = 16_000
 SUBSAMPLING = 8
+MODELS = (
+    "EncDecRNNTBPEModel",
+    "EncDecHybridRNNTCTCBPEModel",
+    "EncDecCTCModelBPE",
+    "EncDecRNNTBPEEOUModel",
+    "EncDecHybridRNNTCTCBPEEOUModel",
+    "EncDecRNNTBPEModelWithPrompt",
+    "EncDecHybridRNNTCTCBPEModelWithPrompt",
+)
+"""NeMo's classes (nemo.collections.asr.models) that differ in nothing but what is read here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,14 @@ class TransducerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptConfig:
+    """A language prompt: a one-hot vector of `size` behind every encoder frame. `index` says which place is whose."""
+
+    size: int
+    index: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ConformerConfig:
     """A whole model. `transducer` is None for pure CTC; `ctc_prefix` is where the CTC head's weights are named in the
     state dict, None without one. Token id len(tokens) is the blank."""
@@ -88,6 +106,7 @@ class ConformerConfig:
     transducer: TransducerConfig | None
     ctc_prefix: str | None
     tokens: tuple[str, ...]
+    prompt: PromptConfig | None = None
 
 
 def read_config(raw: Mapping[str, Any], where: str) -> ConformerConfig:
@@ -163,12 +182,7 @@ class _Reader:
             ("preprocessor.normalize", ("NA", "None", False), "NA"),
         ):
             self.expect(path, allowed, default, streaming)
-        if self.get("model_defaults.prompt_dictionary") or "Prompt" in str(self.get("target", "")):
-            raise CheckpointError(
-                f"{self.where}: target {self.get('target')!r} takes a language prompt "
-                "(model_defaults.prompt_dictionary), which is not supported; use a checkpoint "
-                "without prompts."
-            )
+        self.kind()
         tdt = self.get("model_defaults.tdt_durations") or self.get("decoding.durations")
         if tdt or self.get("joint.num_extra_outputs", 0) or self.get("loss.loss_name") == "tdt":
             raise CheckpointError(
@@ -177,7 +191,41 @@ class _Reader:
             )
         mel = self.mel()
         transducer, ctc_prefix = self.decoders()
-        return ConformerConfig(mel, self.encoder(mel.n_mels), transducer, ctc_prefix, self.tokens())
+        return ConformerConfig(mel, self.encoder(mel.n_mels), transducer, ctc_prefix, self.tokens(), self.prompt())
+
+    def kind(self) -> None:
+        """The class of the model and its tokenizer are among those whose sums and pieces are known here."""
+        target = str(self.get("target", "")).rpartition(".")[2]
+        if target and target not in MODELS:
+            raise CheckpointError(
+                f"{self.where}: a {target} is not supported; use a checkpoint of one of {', '.join(MODELS)}."
+            )
+        if self.get("spk_kernel_type"):
+            raise CheckpointError(
+                f"{self.where}: spk_kernel_type {self.get('spk_kernel_type')!r} (a multi-talker model) is not "
+                "supported; use a single-speaker checkpoint."
+            )
+        pieces = "only SentencePiece tokenizers are supported; use a BPE checkpoint"
+        self.expect("tokenizer.type", ("bpe", "agg"), "", pieces)
+
+    def prompt(self) -> PromptConfig | None:
+        if not self.get("model_defaults.initialize_prompt_feature", False):
+            return None
+        path = "model_defaults.prompt_dictionary"
+        size = self.count("num_prompts", self.count("model_defaults.num_prompts", 128))
+        index = self.get(path)
+        if not isinstance(index, Mapping) or not index:
+            raise CheckpointError(
+                f"{self.where}: {path} in model_config.yaml is {index!r}, languages and their numbers are needed; the "
+                "file is damaged."
+            )
+        for language, number in index.items():
+            if not isinstance(language, str) or isinstance(number, bool) or number not in range(size):
+                raise CheckpointError(
+                    f"{self.where}: {path} has {language!r}: {number!r}, a number below num_prompts ({size}) is "
+                    "needed; the file is damaged."
+                )
+        return PromptConfig(size, dict(index))
 
     def mel(self) -> MelConfig:
         standard = "only NeMo's standard 16 kHz log-mel front end is supported"

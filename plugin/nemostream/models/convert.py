@@ -25,6 +25,7 @@ from nemostream.encoders import Floats
 from nemostream.errors import BundleError, CheckpointError
 from nemostream.models.bundle import MANIFEST, TOKENS, WEIGHTS, Bundle, describe_file, encoder_file, load_bundle
 from nemostream.models.checkpoint import FILTERS, WINDOW, Checkpoint, read_checkpoint
+from nemostream.models.config import ConformerConfig
 from nemostream.models.info import FORMAT_VERSION, Decoder, EncoderInfo, MelInfo, ModelInfo, Precision, TransducerInfo
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ class Settings:
     """What a bundle says of a model and its checkpoint does not.
 
     Attributes:
+        languages: those that it writes; none: those that it can be asked for, else English.
         decoder: the default one; None: RNN-T where there is one.
         flush_silence_ms: silence that a flush runs behind the pending audio (P).
         emission_delay_ms: how long after a sound its token comes out, as measured on speech.
     """
 
-    languages: tuple[str, ...] = ("en",)
+    languages: tuple[str, ...] = ()
     decoder: Decoder | None = None
     flush_silence_ms: int = 320
     emission_delay_ms: int = 0
@@ -143,16 +145,18 @@ def _export_step(model: ConformerModel, path: Path) -> None:
 
     config = model.encoder.config
     batch, frames, columns = 2, 2, config.left_context
+    prompted = model.config.prompt is not None
     ring = torch.zeros(batch, config.n_heads, columns, config.d_model // config.n_heads)
     tail = torch.zeros(batch, config.conv_kernel - 1, config.d_model)
     example = (
         torch.zeros(batch, 8 * frames, config.n_mels),
         torch.zeros(batch, dtype=torch.int64),
         torch.ones(batch, columns, dtype=torch.int64),
+        *([torch.zeros(batch, dtype=torch.int64)] if prompted else []),
         *(torch.zeros(batch, *shape) for shape in state_shapes(config).values()),
         *(tensor for _ in range(config.n_layers) for tensor in (ring, ring, tail)),
     )
-    inputs, outputs = input_names(config.n_layers), output_names(config.n_layers)
+    inputs, outputs = input_names(config.n_layers, prompted), output_names(config.n_layers)
     free: dict[str, dict[int, str]] = {name: {0: "B"} for name in inputs + outputs}
     free["mel"][1], free["age"][1], free["enc"][1] = "F", "C", "T"
     for layer in range(config.n_layers):
@@ -160,7 +164,7 @@ def _export_step(model: ConformerModel, path: Path) -> None:
             free[f"{kind}{layer}"][2], free[f"{kind}{layer}_new"][2] = "C", "T"
     with _silence(), torch.no_grad():
         torch.onnx.export(
-            StreamingStep(model.encoder).eval(),
+            StreamingStep(model.encoder, getattr(model, "prompt_kernel", None)).eval(),
             example,
             str(path),
             input_names=inputs,
@@ -246,7 +250,7 @@ def _info(checkpoint: Checkpoint, name: str, precisions: Sequence[Precision], se
     return ModelInfo(
         format_version=FORMAT_VERSION,
         name=name,
-        languages=settings.languages,
+        languages=settings.languages or _languages(config),
         chunk_frames=chunks,
         default_chunk_frames=max(short) if short else min(chunks),
         mel=MelInfo(mel.n_mels, mel.n_fft, mel.hop, mel.win, mel.preemphasis, mel.guard),
@@ -269,7 +273,13 @@ def _info(checkpoint: Checkpoint, name: str, precisions: Sequence[Precision], se
         max_symbols=transducer.max_symbols if transducer else 10,
         flush_silence_ms=settings.flush_silence_ms,
         emission_delay_ms=settings.emission_delay_ms,
+        prompts=dict(config.prompt.index) if config.prompt else {},
     )
+
+
+def _languages(config: ConformerConfig) -> tuple[str, ...]:
+    """Those that the model can be asked for; English where it cannot be asked."""
+    return tuple(config.prompt.index) if config.prompt else ("en",)
 
 
 @contextlib.contextmanager

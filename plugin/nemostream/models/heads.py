@@ -88,3 +88,8 @@ class ConformerModel(nn.Module):
             self.joint = Joint(config.transducer, d_model, vocabulary)
         if config.ctc_prefix:
             self.add_module(config.ctc_prefix, CtcHead(d_model, vocabulary))
+        if config.prompt:
+            # NeMo's PromptStreamingMixin: frame and one-hot prompt -> frame.
+            self.prompt_kernel = nn.Sequential(
+                nn.Linear(d_model + config.prompt.size, 2 * d_model), nn.ReLU(), nn.Linear(2 * d_model, d_model)
+            )

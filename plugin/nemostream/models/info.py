@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import msgspec
@@ -69,6 +69,7 @@ class ModelInfo:
         max_symbols: tokens that one frame may emit at most.
         flush_silence_ms: silence that a flush runs behind the pending audio (P).
         emission_delay_ms: how long after a sound its token is emitted.
+        prompts: languages that the encoder takes as a prompt, each with its number; none: it takes no prompt.
         files: every file of the bundle but model.json itself.
     """
 
@@ -89,6 +90,7 @@ class ModelInfo:
     max_symbols: Count = 10
     flush_silence_ms: Millis = 320
     emission_delay_ms: Millis = 0
+    prompts: dict[str, Annotated[int, msgspec.Meta(ge=0, le=100_000)]] = field(default_factory=dict)
 
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,7 @@ T, B and the number of ring columns C are free. The graph returns only what is n
     mel    (B, 8T, n_mels)   log-mel frames [8Tk-7, 8Tk+8T-8] of chunk k
     left   (B,) int64        how many of them lie before the stream: 7 at a row's first chunk, else 0
     age    (B, C) int64      frames between ring column and chunk start, 1 the newest; 0 masks a column
+    prompt (B,) int64        place of the row's language in the prompt; only where the model takes one
     s0     (B, 1, n_mels)    last input row of each strided stage: mel,
     s1, s2 (B, ch, 1, f)     and the two behind it
     k{i}, v{i} (B, H, C, dk) rings of keys and values -> new ones (B, H, T, dk)
@@ -40,14 +41,19 @@ PREROLL = 7
 """Mel frames of chunk 0 that lie before the stream."""
 
 
-def input_names(n_layers: int) -> list[str]:
+def input_names(n_layers: int, prompted: bool = False) -> list[str]:
     """Names of the graph's inputs, in order."""
-    return ["mel", "left", "age", "s0", "s1", "s2"] + [f"{kind}{i}" for i in range(n_layers) for kind in "kvc"]
+    return ["mel", "left", "age", *(["prompt"] if prompted else []), *state_names(n_layers)]
 
 
 def output_names(n_layers: int) -> list[str]:
     """Names of the graph's outputs, in order."""
-    return ["enc"] + [f"{name}_new" for name in input_names(n_layers)[3:]]
+    return ["enc"] + [f"{name}_new" for name in state_names(n_layers)]
+
+
+def state_names(n_layers: int) -> list[str]:
+    """Names of what a row remembers: the front end's rows, then rings and convolution tail of every layer."""
+    return ["s0", "s1", "s2"] + [f"{kind}{i}" for i in range(n_layers) for kind in "kvc"]
 
 
 def state_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
@@ -79,7 +85,8 @@ class _Chunk:
 class StreamingStep(nn.Module):
     """Shares no memory with the encoder it was made from; holds constants, no parameters."""
 
-    def __init__(self, encoder: ConformerEncoder) -> None:
+    def __init__(self, encoder: ConformerEncoder, prompt_kernel: nn.Sequential | None = None) -> None:
+        """`prompt_kernel`: ConformerModel's, where the model takes a language prompt."""
         super().__init__()
         config = encoder.config
         self.left_context, self.longest = config.left_context, max(config.chunk_frames)
@@ -90,15 +97,19 @@ class StreamingStep(nn.Module):
         table = position_table(distances, config.d_model)
         layers = [layer for layer in encoder.layers if isinstance(layer, ConformerLayer)]
         self.layers = nn.ModuleList(_Layer(layer, table) for layer in layers)
+        self.prompt = _Prompt(prompt_kernel, config.d_model) if prompt_kernel is not None else None
 
-    def forward(
-        self, mel: Tensor, left: Tensor, age: Tensor, s0: Tensor, s1: Tensor, s2: Tensor, *rings: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, mel: Tensor, left: Tensor, age: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        prompt, rest = (None, rest) if self.prompt is None else (rest[0], rest[1:])
+        s0, s1, s2, *rings = rest
         x, *new = self.front(mel, left, s0, s1, s2)
         chunk = self._chunk(mel.shape[0], age, mel.shape[1] // 8)
         for index, layer in enumerate(self.layers):
             x, *columns = layer(x, chunk, *rings[3 * index : 3 * index + 3])
             new += columns
+        if self.prompt is not None:
+            assert prompt is not None
+            x = self.prompt(x, prompt, chunk)
         return (x.view(chunk.batch, chunk.frames, self.width), *new)
 
     def _chunk(self, batch: int, age: Tensor, frames: int) -> _Chunk:
@@ -221,6 +232,23 @@ class _Convolution(nn.Module):
         if self.bias is not None:
             y = y + self.bias
         return self.out(F.silu(self.norm(y))), x[:, 1 - self.kernel :]
+
+
+class _Prompt(nn.Module):
+    """Two layers over frame and one-hot prompt. The prompt's part of the first product is one row of its weights."""
+
+    def __init__(self, kernel: nn.Sequential, width: int) -> None:
+        super().__init__()
+        first, _, second = kernel
+        assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+        self.frame = _Product(first.weight[:, :width], first.bias)
+        self.rows = _constant(first.weight[:, width:].T)
+        self.out = _Product(second.weight, second.bias)
+
+    def forward(self, x: Tensor, prompt: Tensor, chunk: _Chunk) -> Tensor:
+        y = self.frame(x).view(chunk.batch, chunk.frames, -1) + self.rows[prompt][:, None]
+        out: Tensor = self.out(F.relu(y).view(-1, self.rows.shape[1]))
+        return out
 
 
 class _Product(nn.Module):

@@ -13,8 +13,10 @@ from livekit.agents import LanguageCode, utils
 from livekit.agents.stt import SpeechData, SpeechEvent, SpeechEventType
 from livekit.agents.types import TimedString
 
-from nemostream.protocol import SAMPLE_RATE, Event, Final, Interim, Preflight, Word
+from nemostream.protocol import AUTO, SAMPLE_RATE, Event, Final, Interim, Preflight, Word
 
+GOES_ON = ("limit", "backchannel")
+"""Reasons of finals behind which the speaker's turn does not end."""
 POSSIBLE_LOSS = "possible_loss"
 """In the metadata of a final: the engine was lost under it, so a word may be missing or told otherwise."""
 
@@ -79,7 +81,7 @@ class EventMapper:
         yield from self._start(start)
         kind = SpeechEventType.PREFLIGHT_TRANSCRIPT if preflight else SpeechEventType.INTERIM_TRANSCRIPT
         end = event.words[-1].end_sample if event.words else None
-        yield self._event(kind, self._data(event.text, event.words, start, end))
+        yield self._event(kind, self._data(event, start, end))
         if not event.text:
             # All that was shown of this segment has been retracted, and silence may follow without another event.
             yield from self._end(self._clock.heard - self._clock.origin)
@@ -90,15 +92,15 @@ class EventMapper:
             self._speech_end = self._clock.wall(event.end_sample)
         elif self._speaking and self._speech_end is None:
             # All that was shown has been retracted. An empty final would leave it standing as the session's interim.
-            yield self._event(SpeechEventType.INTERIM_TRANSCRIPT, self._data("", (), None, None))
+            yield self._event(SpeechEventType.INTERIM_TRANSCRIPT, self._data(event, None, None))
         if event.text or event.flush_id is not None:
             # An empty final that was asked for is the answer that the session waits for.
-            data = self._data(event.text, event.words, event.start_sample, event.end_sample)
+            data = self._data(event, event.start_sample, event.end_sample)
             if event.text and (self.joined or not event.whole):
                 data.metadata = {POSSIBLE_LOSS: True}
                 self.joined = False
             yield self._event(SpeechEventType.FINAL_TRANSCRIPT, data, self._clock.wall(event.end_sample))
-        if self._speaking and event.reason != "limit":
+        if self._speaking and event.reason not in GOES_ON:
             yield from self._end(event.end_sample)
 
     def _start(self, sample: int | None) -> Iterator[SpeechEvent]:
@@ -119,8 +121,14 @@ class EventMapper:
     def _event(self, kind: SpeechEventType, data: SpeechData, speech_end: float | None = None) -> SpeechEvent:
         return SpeechEvent(kind, self._request_id, [data], speech_end_time=speech_end)
 
-    def _data(self, text: str, words: Sequence[Word], start: int | None, end: int | None) -> SpeechData:
-        return speech_data(self.language, text, words, start, end, self._clock, self._speaker_id)
+    def _data(self, event: Interim | Preflight | Final, start: int | None, end: int | None) -> SpeechData:
+        language = spoken(event.language) if event.language else self.language
+        return speech_data(language, event.text, event.words, start, end, self._clock, self._speaker_id)
+
+
+def spoken(language: str) -> LanguageCode:
+    """A language as LiveKit has it; none while the model finds it out itself."""
+    return LanguageCode("" if language == AUTO else language)
 
 
 def speech_data(

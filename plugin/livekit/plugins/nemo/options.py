@@ -7,6 +7,7 @@ from pathlib import Path
 
 from livekit.agents import LanguageCode
 
+from nemostream.keyterms import MAX_TERMS
 from nemostream.models import catalog
 from nemostream.protocol import Endpointing
 
@@ -25,7 +26,8 @@ class STTOptions:
     model: str | None = None
     chunk_ms: int | None = None
     language: LanguageCode | None = None
-    endpointing: Endpointing = Endpointing()
+    endpointing: Endpointing | None = None
+    keyterms: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.strip():
@@ -37,6 +39,12 @@ class STTOptions:
             raise ValueError(f"chunk_ms must be a multiple of {FRAME_MS} ms, not {self.chunk_ms}")
         if self.language is not None and not self.language:
             raise ValueError("language must be a code such as 'en' or 'en-US', not an empty string")
+        if any(not isinstance(term, str) or not term.strip() for term in self.keyterms):
+            raise ValueError("keyterms must be words or phrases, none of them empty")
+        if len(self.keyterms) > MAX_TERMS:
+            raise ValueError(f"keyterms may be {MAX_TERMS} at most, not {len(self.keyterms)}")
+        if self.endpointing is None:
+            return
         if not isinstance(self.endpointing, Endpointing):
             raise ValueError(f"endpointing must be an Endpointing, not {self.endpointing!r}")
         for name in ("blank_ms", "vad_ms"):

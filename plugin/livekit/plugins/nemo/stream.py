@@ -17,7 +17,7 @@ from nemostream.protocol import SAMPLE_RATE, Ended, Endpointing, Failed, Final
 
 from .audio import AudioEdge, Pcm, samples, to_frame
 from .errors import api_error, failed_error
-from .events import Clock, EventMapper
+from .events import Clock, EventMapper, spoken
 from .options import STTOptions
 from .replay import Ask, Replay
 from .usage import PeriodicCollector
@@ -95,12 +95,21 @@ class SpeechStream(stt.RecognizeStream):
             self._input_ch.send_nowait(self._UnmuteSentinel(gap))
 
     def update_options(
-        self, *, language: NotGivenOr[str] = NOT_GIVEN, endpointing: NotGivenOr[Endpointing] = NOT_GIVEN
+        self,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
+        keyterms: NotGivenOr[list[str]] = NOT_GIVEN,
     ) -> None:
-        """`endpointing` from the next frame on; `language` when the stream is next opened."""
-        self._opts = self._nemo.merge(self._opts, language=language, endpointing=endpointing)
-        if is_given(endpointing) and self._engine_stream is not None:
-            self._engine_stream.update(endpointing)
+        """`endpointing` from the next frame on, `language` from the next chunk on, `keyterms` from the next segment
+        on."""
+        before = self._opts
+        self._opts = opts = self._nemo.merge(before, language=language, endpointing=endpointing, keyterms=keyterms)
+        if opts == before or self._engine_stream is None:
+            return
+        self._engine_stream.update(opts.endpointing, opts.language, opts.keyterms)
+        if opts.language != before.language and opts.language is not None:
+            self._mapper.language = opts.language
 
     async def _run(self) -> None:
         if self._offset_of_attempt is not None:
@@ -131,7 +140,7 @@ class SpeechStream(stt.RecognizeStream):
         assert stream.started is not None
         self._engine_stream = stream
         self._clock.origin = self._replay.start - stream.started.at_sample
-        self._mapper.language = LanguageCode(stream.started.language)
+        self._mapper.language = spoken(stream.started.language)
         self._report_connection_acquired(time.perf_counter() - asked_at, False)
         return stream
 

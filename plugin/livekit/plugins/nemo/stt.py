@@ -21,13 +21,14 @@ from livekit.agents.utils import AudioBuffer, is_given, shortuuid
 from nemostream import errors, registry
 from nemostream.client import Client, ClientStream
 from nemostream.engine import EngineConfig
+from nemostream.keyterms import MAX_TERMS
 from nemostream.models import catalog
 from nemostream.protocol import SAMPLE_RATE, Endpointing, Failed, Final, Priority, Word
 from nemostream.remote import Shared
 
 from .audio import mono, resample, samples
 from .errors import api_error, failed_error
-from .events import Clock, speech_data
+from .events import Clock, speech_data, spoken
 from .log import logger
 from .options import STTOptions
 from .stream import SpeechStream
@@ -48,7 +49,8 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         model: a name (`nemostream models` lists them) or the path of a bundle; the embedded English model by default.
         chunk_ms: audio per step, one that the bundle offers; smaller is faster and less accurate.
         language: for models that speak several; else the bundle's own.
-        endpointing: when an utterance ends without being asked to.
+        endpointing: when an utterance ends without being asked to; the model's own way by default.
+        keyterms: names and phrases, up to 1,000, that are heard more easily; those of the session come beside them.
         speaker_id: who speaks, where all of this STT's audio is one known person's; then every transcript says so,
             which LiveKit's MultiSpeakerAdapter asks for. The model itself tells no speakers apart.
         engine: "shared" is the machine's engine, a process of its own that all processes use and that is started when
@@ -66,6 +68,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         chunk_ms: NotGivenOr[int] = NOT_GIVEN,
         language: NotGivenOr[str] = NOT_GIVEN,
         endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
+        keyterms: NotGivenOr[list[str]] = NOT_GIVEN,
         speaker_id: NotGivenOr[str] = NOT_GIVEN,
         engine: Literal["shared", "local"] | AnyEngine = "shared",
     ) -> None:
@@ -77,13 +80,20 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
                 aligned_transcript="word",
                 offline_recognize=True,
                 manual_flush=True,
+                keyterms=True,
             )
         )
         if isinstance(engine, str) and engine not in ("shared", "local"):
             raise ValueError(f"engine must be 'shared', 'local' or an Engine, not {engine!r}")
         self._opts = self.merge(
-            STTOptions(), model=model, chunk_ms=chunk_ms, language=language, endpointing=endpointing
+            STTOptions(),
+            model=model,
+            chunk_ms=chunk_ms,
+            language=language,
+            endpointing=endpointing,
+            keyterms=keyterms,
         )
+        self._session_keyterms: list[str] = []
         self.speaker_id = speaker_id if is_given(speaker_id) else None
         self._owned_engine = None if isinstance(engine, str) else engine
         self._where: EngineConfig | Shared = EngineConfig() if engine == "local" else _shared()
@@ -109,6 +119,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         chunk_ms: NotGivenOr[int] = NOT_GIVEN,
         language: NotGivenOr[str] = NOT_GIVEN,
         endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
+        keyterms: NotGivenOr[list[str]] = NOT_GIVEN,
     ) -> STTOptions:
         """`opts` with what is given put in its place, checked."""
         return STTOptions(
@@ -116,21 +127,43 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             chunk_ms=chunk_ms if is_given(chunk_ms) else opts.chunk_ms,
             language=LanguageCode(language) if is_given(language) else opts.language,
             endpointing=endpointing if is_given(endpointing) else opts.endpointing,
+            keyterms=tuple(dict.fromkeys(keyterms)) if is_given(keyterms) else opts.keyterms,
         )
 
     def update_options(
-        self, *, language: NotGivenOr[str] = NOT_GIVEN, endpointing: NotGivenOr[Endpointing] = NOT_GIVEN
+        self,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
+        keyterms: NotGivenOr[list[str]] = NOT_GIVEN,
     ) -> None:
-        """`endpointing` also for the streams that are open, `language` for new ones."""
-        self._opts = self.merge(self._opts, language=language, endpointing=endpointing)
+        """For the streams that are open too: `endpointing` from the next frame on, `language` from the next chunk on,
+        `keyterms` from the next segment on."""
+        self._opts = self.merge(self._opts, language=language, endpointing=endpointing, keyterms=keyterms)
         for stream in self._streams:
-            stream.update_options(language=language, endpointing=endpointing)
+            stream.update_options(
+                language=language,
+                endpointing=endpointing,
+                keyterms=self._keyterms() if is_given(keyterms) else NOT_GIVEN,
+            )
+
+    def _update_session_keyterms(self, keyterms: list[str]) -> None:
+        """The framework's own, of the session and of what it detects: they come beside the user's."""
+        self._session_keyterms = [term for term in keyterms if term.strip()]
+        for stream in self._streams:
+            stream.update_options(keyterms=self._keyterms())
+
+    def _keyterms(self) -> list[str]:
+        terms = list(dict.fromkeys([*self._opts.keyterms, *self._session_keyterms]))
+        if len(terms) > MAX_TERMS:
+            logger.warning("of %d keyterms the first %d are used", len(terms), MAX_TERMS)
+        return terms[:MAX_TERMS]
 
     def stream(
         self, *, language: NotGivenOr[str] = NOT_GIVEN, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
     ) -> SpeechStream:
         # A copy, so that a language given here stays with this stream.
-        opts = dataclasses.replace(self.merge(self._opts, language=language))
+        opts = self.merge(self._opts, language=language, keyterms=self._keyterms())
         stream = SpeechStream(stt=self, opts=opts, conn_options=conn_options)
         self._streams.add(stream)
         return stream
@@ -169,6 +202,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
                 chunk_ms=opts.chunk_ms,
                 language=opts.language,
                 endpointing=opts.endpointing,
+                keyterms=opts.keyterms,
                 priority=priority,
                 resume=resume,
                 timeout=timeout,
@@ -187,7 +221,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         if left is None or sum(not s.ended for s in self._streams) != 1:
             return None
         stream, before, at = left
-        same = dataclasses.replace(before, endpointing=opts.endpointing) == opts
+        same = dataclasses.replace(before, endpointing=opts.endpointing, keyterms=opts.keyterms) == opts
         if not same or time.monotonic() - at > KEEP_SECONDS:
             return None
         try:
@@ -208,7 +242,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
     async def _recognize_impl(
         self, buffer: AudioBuffer, *, language: NotGivenOr[str] = NOT_GIVEN, conn_options: APIConnectOptions
     ) -> stt.SpeechEvent:
-        opts = self.merge(self._opts, language=language)
+        opts = self.merge(self._opts, language=language, keyterms=self._keyterms())
         frames = buffer if isinstance(buffer, list) else [buffer]
         pcm = np.concatenate([mono(frame) for frame in frames] or [np.zeros(0, np.int16)])
         pcm = resample(pcm, frames[0].sample_rate if frames else SAMPLE_RATE)
@@ -220,12 +254,14 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             stream.close(drain=True)
             texts: list[str] = []
             words: list[Word] = []
+            heard = spoken(stream.started.language)
             async for event in stream:
                 if isinstance(event, Failed):
                     raise failed_error(event)
                 if isinstance(event, Final) and event.text:
                     texts.append(event.text)
                     words.extend(event.words)
+                    heard = spoken(event.language or heard)
         except APIError:
             raise
         except Exception as error:
@@ -234,9 +270,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             if stream is not None:
                 stream.close(drain=False)
         start, end = (words[0].start_sample, words[-1].end_sample) if words else (None, None)
-        data = speech_data(
-            LanguageCode(stream.started.language), " ".join(texts), words, start, end, Clock(), self.speaker_id
-        )
+        data = speech_data(heard, " ".join(texts), words, start, end, Clock(), self.speaker_id)
         return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, shortuuid("nemo_"), [data])
 
 
