@@ -32,6 +32,7 @@ def test_the_wheel_holds_three_packages_and_the_embedded_model(wheel: Path) -> N
         "livekit/plugins/nemo/stt.py",
         "livekit/plugins/nemo/py.typed",
         "nemostream/assets/en-starter/model.json",
+        "nemostream/assets/en-starter/tokenizer.model",
         "nemostream/assets/silero-vad/LICENSE",
         "nemostream_agent/captions.py",
     ):
@@ -62,12 +63,13 @@ def test_it_works_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_the_default_install_is_small(wheel: Path) -> None:
-    """livekit-agents, numpy, and four light packages; torch and NeMo only in extras."""
+    """livekit-agents, numpy, and five light packages; torch and NeMo only in extras."""
     archive = zipfile.ZipFile(wheel)
     (metadata,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
     requires = re.findall(r"^Requires-Dist: (.*)$", archive.read(metadata).decode(), re.M)
     plain = {re.split(r"[<>=\[; ]", r)[0] for r in requires if "extra ==" not in r}
-    assert plain == {"livekit-agents", "numpy", "onnxruntime", "msgspec", "soxr", "threadpoolctl"}
+    light = {"onnxruntime", "msgspec", "sentencepiece", "soxr", "threadpoolctl"}
+    assert plain == {"livekit-agents", "numpy"} | light
 
 
 def test_importing_the_engine_needs_numpy_alone() -> None:
@@ -76,5 +78,5 @@ def test_importing_the_engine_needs_numpy_alone() -> None:
         "print(sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"torch", "onnxruntime", "livekit", "av", "soxr", "msgspec", "typer"}
+    heavy = {"torch", "onnxruntime", "livekit", "av", "soxr", "msgspec", "sentencepiece", "typer"}
     assert not heavy & set(re.findall(r"'(\w+)'", done.stdout))

@@ -31,6 +31,10 @@ class UnsupportedLanguage(NemostreamError):
     """The model does not speak that language."""
 
 
+class KeytermsError(NemostreamError):
+    """Terms that cannot be favoured: too many, too long, blank, not to be spelt, or the model has no tokenizer."""
+
+
 class AudioError(NemostreamError):
     """Audio that cannot be used: not a sound file, wrong shape or dtype, NaN or infinite samples."""
 

@@ -5,6 +5,10 @@ shape, and a stream's logits must not depend on what its neighbours say.
 
 Weights are keyed as in a bundle's weights.npz (models/bundle.py). Blank is the last index, as in NeMo; it is also the
 predictor's start symbol.
+
+A row may have a boosting tree (boosting.py), used as in NeMo: whether a frame is blank, and in CTC whether it repeats,
+is decided on the raw logits; only then do the tree's scores decide which token it is. So terms never turn silence into
+words. A token's confidence stays the raw probability.
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from nemostream.boosting import BoostingTree, BoostRows, Saved
 from nemostream.encoders import Arrays, Floats, Indices, check_row, export_row
+from nemostream.errors import SnapshotError
 
 
 class Token(NamedTuple):
@@ -29,22 +35,28 @@ class Token(NamedTuple):
 class Decoder(Protocol):
     """Greedy decoding with a row of state per stream, rows numbered as the encoder's."""
 
-    def reset(self, row: int) -> None: ...
+    def reset(self, row: int) -> None:
+        """Make `row` that of a stream that has heard nothing and has no terms."""
+
+    def boost(self, row: int, tree: BoostingTree | None, keep: bool = False) -> None:
+        """Favour the terms of `tree` from now on, or none. `keep`: go on where the row was in them, after `load`."""
 
     def move(self, source: int, target: int) -> None: ...
 
     def save(self, rows: int | Indices) -> Any:
         """A copy of a row, or of several at once, for `restore`."""
 
-    def restore(self, rows: int | Indices, saved: Any) -> None: ...
+    def restore(self, rows: int | Indices, saved: Any) -> None:
+        """Undo the steps since `save`, of the same rows. The tree stays what it is now."""
 
     def export(self, row: int) -> Arrays:
-        """A copy of `row` as plain arrays."""
+        """A copy of `row` as plain arrays: of its tree only the state, `boost`."""
 
     def check(self, saved: Arrays) -> None:
         """Raises SnapshotError if `load` would not take it."""
 
-    def load(self, row: int, saved: Arrays) -> None: ...
+    def load(self, row: int, saved: Arrays) -> None:
+        """Make `row` the one that was exported; it has no tree until `boost(row, tree, keep=True)`."""
 
     def step(self, rows: Indices, encoded: Floats, frames: npt.NDArray[np.intp]) -> list[list[Token]]:
         """Decode `encoded` (B, T, D) for the B given rows, of each the first `frames[b]` frames (0: leave the row
@@ -71,28 +83,36 @@ class RnntDecoder:
         self._g = np.zeros((capacity, self._pred.shape[1]), np.float32)
         self._h = np.zeros((capacity, layers, hidden), np.float32)
         self._c = np.zeros((capacity, layers, hidden), np.float32)
-        self._arrays: Arrays = {"g": self._g, "h": self._h, "c": self._c}
+        self._boosts = BoostRows(capacity)
+        self._arrays: Arrays = {"g": self._g, "h": self._h, "c": self._c, "boost": self._boosts.states}
 
     def reset(self, row: int) -> None:
-        self.restore(row, tuple(x[0] for x in self._start))
+        self._g[row], self._h[row], self._c[row] = (x[0] for x in self._start)
+        self._boosts.load(row, 0)
+
+    def boost(self, row: int, tree: BoostingTree | None, keep: bool = False) -> None:
+        self._boosts.set(row, tree, keep)
 
     def move(self, source: int, target: int) -> None:
-        self.restore(target, self.save(source))
+        self._g[target], self._h[target], self._c[target] = self._g[source], self._h[source], self._c[source]
+        self._boosts.move(source, target)
 
-    def save(self, rows: int | Indices) -> tuple[Floats, Floats, Floats]:
-        return self._g[rows].copy(), self._h[rows].copy(), self._c[rows].copy()
+    def save(self, rows: int | Indices) -> tuple[Floats, Floats, Floats, Saved]:
+        return self._g[rows].copy(), self._h[rows].copy(), self._c[rows].copy(), self._boosts.save(rows)
 
-    def restore(self, rows: int | Indices, saved: tuple[Floats, Floats, Floats]) -> None:
-        self._g[rows], self._h[rows], self._c[rows] = saved
+    def restore(self, rows: int | Indices, saved: tuple[Floats, Floats, Floats, Saved]) -> None:
+        self._g[rows], self._h[rows], self._c[rows] = saved[:3]
+        self._boosts.restore(rows, saved[3])
 
     def export(self, row: int) -> Arrays:
         return export_row(self._arrays, row)
 
     def check(self, saved: Arrays) -> None:
-        check_row(self._arrays, saved)
+        _check(self._arrays, saved)
 
     def load(self, row: int, saved: Arrays) -> None:
-        self.restore(row, (saved["g"], saved["h"], saved["c"]))
+        self._g[row], self._h[row], self._c[row] = saved["g"], saved["h"], saved["c"]
+        self._boosts.load(row, int(saved["boost"]))
 
     def step(self, rows: Indices, encoded: Floats, frames: npt.NDArray[np.intp]) -> list[list[Token]]:
         batch, chunk, width = encoded.shape
@@ -103,12 +123,18 @@ class RnntDecoder:
         symbols = np.zeros(batch, np.intp)
         out: list[list[Token]] = [[] for _ in range(batch)]
         changed = np.zeros(batch, bool)
+        boosted = self._boosts.among(rows)
+        states = self._boosts.states[rows]
         while (active := at < frames).any():
             hidden = np.maximum(projected[every, np.minimum(at, chunk - 1)] + g, 0)
             logits = hidden @ self._out + self._out_bias
             best = logits.argmax(1)
             emits = active & (best != self._blank)
             if emits.any():
+                for i, tree in boosted:
+                    if emits[i]:
+                        best[i] = (logits[i, : self._blank] + tree.scores(int(states[i]))).argmax()
+                        states[i] = tree.next(int(states[i]), int(best[i]))
                 which = np.flatnonzero(emits)
                 for b, p in zip(which.tolist(), _probability(logits[which], best[which]), strict=True):
                     out[b].append(Token(int(best[b]), int(at[b]), p))
@@ -122,6 +148,7 @@ class RnntDecoder:
         if changed.any():
             at_rows = rows[changed]
             self._g[at_rows], self._h[at_rows], self._c[at_rows] = g[changed], h[changed], c[changed]
+            self._boosts.states[at_rows] = states[changed]
         return out
 
     def _predict(self, tokens: npt.NDArray[np.intp], h: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
@@ -143,32 +170,43 @@ class CtcDecoder:
         self._weight, self._bias = weights["ctc.weight"], weights["ctc.bias"]
         self._blank = self._weight.shape[1] - 1
         self._previous = np.full(capacity, self._blank, np.intp)
+        self._boosts = BoostRows(capacity)
+        self._arrays: Arrays = {"previous": self._previous, "boost": self._boosts.states}
 
     def reset(self, row: int) -> None:
         self._previous[row] = self._blank
+        self._boosts.load(row, 0)
+
+    def boost(self, row: int, tree: BoostingTree | None, keep: bool = False) -> None:
+        self._boosts.set(row, tree, keep)
 
     def move(self, source: int, target: int) -> None:
         self._previous[target] = self._previous[source]
+        self._boosts.move(source, target)
 
-    def save(self, rows: int | Indices) -> Indices:
-        return np.array(self._previous[rows])
+    def save(self, rows: int | Indices) -> tuple[Indices, Saved]:
+        return np.array(self._previous[rows]), self._boosts.save(rows)
 
-    def restore(self, rows: int | Indices, saved: Indices) -> None:
-        self._previous[rows] = saved
+    def restore(self, rows: int | Indices, saved: tuple[Indices, Saved]) -> None:
+        self._previous[rows] = saved[0]
+        self._boosts.restore(rows, saved[1])
 
     def export(self, row: int) -> Arrays:
-        return export_row({"previous": self._previous}, row)
+        return export_row(self._arrays, row)
 
     def check(self, saved: Arrays) -> None:
-        check_row({"previous": self._previous}, saved)
+        _check(self._arrays, saved)
 
     def load(self, row: int, saved: Arrays) -> None:
-        self.restore(row, saved["previous"])
+        self._previous[row] = saved["previous"]
+        self._boosts.load(row, int(saved["boost"]))
 
     def step(self, rows: Indices, encoded: Floats, frames: npt.NDArray[np.intp]) -> list[list[Token]]:
         batch, chunk, width = encoded.shape
         logits = (encoded.reshape(-1, width) @ self._weight + self._bias).reshape(batch, chunk, -1)
         best = logits.argmax(2)
+        for i, tree in self._boosts.among(rows):
+            self._choose(tree, int(rows[i]), logits[i, : frames[i]], best[i])
         before = np.concatenate([self._previous[rows][:, None], best[:, :-1]], axis=1)
         emits = (best != self._blank) & (best != before) & (np.arange(chunk)[None] < frames[:, None])
         out: list[list[Token]] = [[] for _ in range(batch)]
@@ -182,6 +220,26 @@ class CtcDecoder:
         heard = np.flatnonzero(frames > 0)
         self._previous[rows[heard]] = best[heard, frames[heard] - 1]
         return out
+
+    def _choose(self, tree: BoostingTree, row: int, logits: Floats, best: Indices) -> None:
+        """Put the favoured labels into `best` (T,), the raw ones of the row's `logits` (frames heard, V); a label that
+        repeats is the boosted one before it, as in NeMo, which may be another than the raw one."""
+        state, last = int(self._boosts.states[row]), int(self._previous[row])
+        for t in range(len(logits)):
+            if best[t] != self._blank and best[t] != last:
+                scores = logits[t, : self._blank] + tree.scores(state)
+                if last != self._blank:
+                    scores[last] = -np.inf
+                best[t] = scores.argmax()
+                state = tree.next(state, int(best[t]))
+            last = int(best[t])
+        self._boosts.states[row] = state
+
+
+def _check(arrays: Arrays, saved: Arrays) -> None:
+    check_row(arrays, saved)
+    if saved["boost"] < 0:
+        raise SnapshotError("the saved state is damaged: boost is below zero; open the stream without it")
 
 
 def _sigmoid(x: Floats) -> Floats:

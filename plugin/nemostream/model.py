@@ -7,6 +7,7 @@ from pathlib import Path
 from nemostream.encoders import EncoderBackend
 from nemostream.errors import BundleError, UnsupportedChunk, UnsupportedLanguage
 from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
+from nemostream.keyterms import Keyterms
 from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.protocol import AUTO, Endpointing
@@ -23,6 +24,7 @@ class Model:
         precision: of the encoder, "int8" or "fp32".
         mel: the front end.
         vocabulary: the pieces.
+        keyterms: makes a decoder's boosting tree of a stream's terms.
         frame_samples: samples per encoder frame.
         flush_samples: silence that a flush runs behind the pending audio (P).
         delay_samples: how long after a sound its token is emitted.
@@ -44,6 +46,7 @@ class Model:
             info.mel.guard,
         )
         self.vocabulary = Vocabulary(bundle.tokens)
+        self.keyterms = Keyterms(bundle)
         self.frame_samples = info.frame_samples
         self.flush_samples = info.flush_silence_ms * 16
         self.delay_samples = info.emission_delay_ms * 16

@@ -5,6 +5,7 @@ bundle.info.chunk_frames, bundle.tokens[0], bundle.weights["joint.out.weight"], 
 
 model.json            info.ModelInfo: shapes, chunk sizes, size and sha256 of every other file
 tokens.json           the sentencepiece pieces; the blank is the id behind the last
+tokenizer.model       the sentencepiece model itself, for keyterms; a bundle may lack it
 weights.npz           mel filters and window, decoder and joint weights (info.ModelInfo.weight_shapes)
 encoder.<precision>.onnx  the streaming step (step.py)
 """
@@ -26,7 +27,7 @@ from nemostream.encoders import Floats
 from nemostream.errors import BundleError
 from nemostream.models.info import FileInfo, ModelInfo
 
-MANIFEST, TOKENS, WEIGHTS = "model.json", "tokens.json", "weights.npz"
+MANIFEST, TOKENS, WEIGHTS, TOKENIZER = "model.json", "tokens.json", "weights.npz", "tokenizer.model"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MANIFEST_LIMIT = 16 << 20
 
@@ -40,6 +41,11 @@ class Bundle:
     tokens: tuple[str, ...]
     weights: Mapping[str, Floats]
     hash: str
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The sentencepiece model that makes pieces of text, if the bundle has one."""
+        return self.path / TOKENIZER if TOKENIZER in self.info.files else None
 
     def encoder(self, precision: str) -> Path:
         """The encoder graph of that precision.

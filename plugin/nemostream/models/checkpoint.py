@@ -3,8 +3,8 @@
     checkpoint = read_checkpoint("model.nemo")
     checkpoint.config.encoder.d_model, checkpoint.state["encoder.pre_encode.out.weight"]
 
-Nothing is extracted to disk and only two members are ever read, so that no path in the archive matters; the weights are
-loaded with weights_only=True, which refuses every pickle that holds more than tensors.
+Nothing is extracted to disk and only three members are ever read, so that no path in the archive matters; the weights
+are loaded with weights_only=True, which refuses every pickle that holds more than tensors.
 """
 
 from __future__ import annotations
@@ -30,15 +30,22 @@ WINDOW, FILTERS = "preprocessor.featurizer.window", "preprocessor.featurizer.fb"
 UNUSED = ("preprocessor.", "spec_augmentation.", "loss.", "ctc_loss.", "wer.", "ctc_wer.")
 """What a state dict may hold beside the layers that run."""
 _CONFIG_LIMIT = 64 << 20
+_TOKENIZER_LIMIT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A .nemo in memory. `state` maps NeMo's names to float32 CPU tensors."""
+    """A .nemo in memory.
+
+    Attributes:
+        state: NeMo's names to float32 CPU tensors.
+        tokenizer: the sentencepiece model; None where there is none, or one for each language.
+    """
 
     path: Path
     config: ConformerConfig
     state: dict[str, Tensor]
+    tokenizer: bytes | None = None
 
     def model(self) -> ConformerModel:
         """Our modules with these weights, in eval mode.
@@ -81,7 +88,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path}: no such file; give the path of a .nemo checkpoint.")
     try:
         with tarfile.open(path, "r:*") as archive:
-            config = read_config(_yaml(_member(archive, CONFIG, path).read(_CONFIG_LIMIT), path), str(path))
+            raw = _yaml(_member(archive, CONFIG, path).read(_CONFIG_LIMIT), path)
+            config = read_config(raw, str(path))
+            tokenizer = _tokenizer(archive, raw, path)
             weights = io.BytesIO(_member(archive, WEIGHTS, path).read())
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         why = str(error).partition("\n")[0].rstrip(":")  # tarfile appends a line for every format it tried
@@ -102,7 +111,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raise CheckpointError(
                 f"{path}: {name} of shape {shape} is not in {WEIGHTS}; save the model again with a current NeMo."
             )
-    return Checkpoint(path, config, state)
+    return Checkpoint(path, config, state, tokenizer)
 
 
 def write_checkpoint(
@@ -120,6 +129,19 @@ def write_checkpoint(
             info = tarfile.TarInfo(f"./{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
+
+
+def _tokenizer(archive: tarfile.TarFile, raw: Mapping[str, Any], path: Path) -> bytes | None:
+    """The member that the configuration names, as in `model_path: nemo:<md5>_tokenizer.model`; recognition does not
+    need it, so nothing is refused for its sake."""
+    tokenizer = raw.get("tokenizer")
+    name = str(tokenizer.get("model_path", "")) if isinstance(tokenizer, Mapping) else ""
+    if not (name.startswith("nemo:") and name.endswith(".model")):
+        return None
+    try:
+        return _member(archive, name.removeprefix("nemo:"), path).read(_TOKENIZER_LIMIT)
+    except CheckpointError:
+        return None
 
 
 def _member(archive: tarfile.TarFile, name: str, path: Path) -> IO[bytes]:

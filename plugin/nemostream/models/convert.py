@@ -23,7 +23,16 @@ import numpy as np
 
 from nemostream.encoders import Floats
 from nemostream.errors import BundleError, CheckpointError
-from nemostream.models.bundle import MANIFEST, TOKENS, WEIGHTS, Bundle, describe_file, encoder_file, load_bundle
+from nemostream.models.bundle import (
+    MANIFEST,
+    TOKENIZER,
+    TOKENS,
+    WEIGHTS,
+    Bundle,
+    describe_file,
+    encoder_file,
+    load_bundle,
+)
 from nemostream.models.checkpoint import FILTERS, WINDOW, Checkpoint, read_checkpoint
 from nemostream.models.config import ConformerConfig
 from nemostream.models.info import FORMAT_VERSION, Decoder, EncoderInfo, MelInfo, ModelInfo, Precision, TransducerInfo
@@ -94,6 +103,8 @@ def convert(
         say("writing decoder weights")
         np.savez(work / WEIGHTS, allow_pickle=False, **decoder_weights(checkpoint, model))
         (work / TOKENS).write_bytes(msgspec.json.encode(checkpoint.config.tokens))
+        if checkpoint.tokenizer is not None:
+            (work / TOKENIZER).write_bytes(checkpoint.tokenizer)
         info = _info(checkpoint, name or nemo_path.stem, precisions, settings or Settings())
         files = {file.name: describe_file(file) for file in sorted(work.iterdir())}
         manifest = msgspec.json.encode(replace(info, files=files))
