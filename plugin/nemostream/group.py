@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nemostream.boosting import BoostingTree
 from nemostream.encoders import EncoderRows, Floats, Indices, RowState
 from nemostream.errors import SnapshotError, StepFailed
 from nemostream.greedy import Decoder, Token
@@ -50,10 +51,16 @@ class Group:
         self._riding: Floats = np.zeros((0, 0, 0), np.float32)
 
     def take(
-        self, owner: Hashable, decoder: str, slot: Slot, state: RowState | None = None, lane: Lane | None = None
+        self,
+        owner: Hashable,
+        decoder: str,
+        slot: Slot,
+        state: RowState | None = None,
+        lane: Lane | None = None,
+        boost: BoostingTree | None = None,
     ) -> int | None:
         """A row for `owner`, fresh or as `state` says; returns its generation, or None when every row is taken. Its
-        samples are those of `lane`, if they are to come from `lanes`.
+        samples are those of `lane`, if they are to come from `lanes`; `boost` favours its keyterms.
 
         Raises:
             SnapshotError: the state is damaged, or of another model, chunk size or decoder. No row was taken.
@@ -72,10 +79,16 @@ class Group:
         else:
             self._encoder.load(row, state.encoder_row)
             self._decoders[decoder].load(row, state.decoder_row)
+        self._decoders[decoder].boost(row, boost, keep=state is not None)
         self._decoder_of.append(decoder)
         self.load.add(slot)
         self.lanes.add(lane)
         return generation
+
+    def boost(self, owner: Hashable, tree: BoostingTree | None) -> None:
+        """Favour other keyterms in the owner's row from now on, or none."""
+        row = self.rows.row(owner)
+        self._decoder(row).boost(row, tree)
 
     def export(self, owner: Hashable) -> RowState:
         """A copy of the owner's row, for `take`. Not between the first and the last uncommitted step of a request."""

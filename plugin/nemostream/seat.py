@@ -60,7 +60,7 @@ class Seat:
         """`group`: that of the model and chunk size which `opened` asks for.
 
         Raises:
-            UnsupportedLanguage, BundleError: the model does not have what is asked for.
+            UnsupportedLanguage, KeytermsError, BundleError: the model does not have what is asked for.
             SnapshotError: what it is to resume cannot be gone on with here.
         """
         model = group.model
@@ -72,6 +72,7 @@ class Seat:
         self._language = model.language(opened.language)
         self._decoder = model.decoder_name(opened.decoder)
         self.stream = Stream(opened, model, group.chunk_frames)
+        model.keyterms.tree(opened.keyterms)
         self._state: RowState | None = None
         if opened.resume is not None:
             saved = snapshot.decode(opened.resume)
@@ -105,7 +106,8 @@ class Seat:
         Raises:
             SnapshotError: what the row should hold does not fit. None was taken.
         """
-        generation = self.group.take(self.key, self._decoder, self.slot, self._state, self.stream.feed.lane)
+        boost = self.group.model.keyterms.tree(self.stream.keyterms)
+        generation = self.group.take(self.key, self._decoder, self.slot, self._state, self.stream.feed.lane, boost)
         assert generation is not None, "a group has as many rows as the house"
         self.seated, self._state = True, None
         if self.started:
@@ -140,6 +142,8 @@ class Seat:
         """After anything that was not done to its group's lanes alone: tell the scheduler whether the stream has a step
         to take, and since when; and those lanes what may be done without looking at it."""
         stream, feed, lane = self.stream, self.stream.feed, self.stream.feed.lane
+        if self.seated and stream.turn_to_keyterms():
+            self.group.boost(self.key, self.group.model.keyterms.tree(stream.keyterms))
         if feed.ready:
             self.slot.wait(now, feed.asked, stream.feed.behind)
         elif self.slot.ready_at is not None:

@@ -143,8 +143,9 @@ class Stream:
         """Change how the stream is heard, behind all audio so far.
 
         Raises:
-            UnsupportedLanguage: the model does not speak it.
+            UnsupportedLanguage, KeytermsError: the model does not have what is asked for.
         """
+        self._model.keyterms.tree(change.keyterms or ())
         self.opened = updated(self.opened, change)
         self.feed.change(self._asked)
 

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from livekit.agents import APIConnectionError, APIConnectOptions, APIError, LanguageCode, stt
+from livekit.agents import APIConnectionError, APIConnectOptions, APIError, stt
 from livekit.agents.types import NOT_GIVEN, NotGivenOr
-from livekit.agents.utils import aio, is_given
+from livekit.agents.utils import aio
 
 from livekit import rtc
 from nemostream.client import ClientStream
