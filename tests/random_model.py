@@ -63,6 +63,7 @@ NEMOTRON = {"layers": 24, "d_model": 1024, "heads": 8, "channels": 256, "hidden"
 _MULTILINGUAL = Kind(
     target="rnnt_bpe_models_prompt.EncDecRNNTBPEModelWithPrompt",
     decoders=("rnnt",),
+    lookaheads=(13, 3, 0),
     pieces=13_000,
     marks=("<en-US>", "<hi-IN>", "<de-DE>"),
     mark_bias=(30.0, 22.0, 28.0),

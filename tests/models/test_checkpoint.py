@@ -115,14 +115,29 @@ def test_a_model_that_cannot_stream_here_is_refused_by_its_key(
 @pytest.mark.parametrize(
     ("key", "value", "word"),
     [
-        ("model_defaults.prompt_dictionary", {"en-US": 0}, "prompt"),
-        ("target", "nemo.collections.asr.models.EncDecRNNTBPEModelWithPrompt", "prompt"),
+        ("model_defaults.initialize_prompt_feature", True, "prompt_dictionary"),
+        ("target", "nemo.collections.asr.models.EncDecMultiTalkerRNNTBPEModel", "EncDecMultiTalkerRNNTBPEModel"),
+        ("spk_kernel_type", "ff", "multi-talker"),
+        ("tokenizer.type", "wpe", "SentencePiece"),
         ("loss.loss_name", "tdt", "tdt"),
         ("encoder", None, "no encoder"),
     ],
 )
 def test_other_kinds_of_models_are_named(toy_nemo: Path, tmp_path: Path, key: str, value: Any, word: str) -> None:
     assert word in refusal(configured(toy_nemo, tmp_path / "changed.nemo", key, value))
+
+
+@pytest.mark.parametrize("index", [{}, {"en-US": 128}, {"en-US": "1"}, {7: 1}, {"en-US": True}])
+def test_a_prompt_of_another_shape_is_refused(toy_nemo: Path, tmp_path: Path, index: dict[Any, Any]) -> None:
+    defaults = {"initialize_prompt_feature": True, "num_prompts": 128, "prompt_dictionary": index}
+    assert "prompt_dictionary" in refusal(configured(toy_nemo, tmp_path / "changed.nemo", "model_defaults", defaults))
+
+
+def test_weights_of_layers_that_nobody_knows_are_refused(toy_nemo: Path, tmp_path: Path) -> None:
+    def add(state: dict[str, torch.Tensor]) -> None:
+        state["spk_kernels.0.weight"] = torch.zeros(3)
+
+    assert "spk_kernels.0.weight" in refusal(weighted(toy_nemo, tmp_path / "changed.nemo", add))
 
 
 def test_every_truncation_is_refused(toy_nemo: Path, tmp_path: Path) -> None:
