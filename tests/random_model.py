@@ -10,7 +10,7 @@ NVIDIA's published streaming models.
 from __future__ import annotations
 
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Kind:
     feed: int = 2
 
 
-NEMOTRON = {"layers": 24, "d_model": 1024, "heads": 8, "channels": 256, "hidden": 640, "feed": 4}
+NEMOTRON: dict[str, Any] = {"layers": 24, "d_model": 1024, "heads": 8, "channels": 256, "hidden": 640, "feed": 4}
 """The sizes of nvidia/nemotron-speech-streaming-en-0.6b and of its multilingual successor."""
 _MULTILINGUAL = Kind(
     target="rnnt_bpe_models_prompt.EncDecRNNTBPEModelWithPrompt",
@@ -72,6 +72,8 @@ _MULTILINGUAL = Kind(
     prompt_size=8,
     rnnt_blank=48.0,
 )
+FULL_SIZE = replace(_MULTILINGUAL, lookaheads=(13, 3), **NEMOTRON)
+"""0.6 B parameters: for tests/proof/full_size.py alone."""
 KINDS = {
     "hybrid": Kind(),
     "prompt": _MULTILINGUAL,

@@ -13,7 +13,7 @@ from nemostream.protocol import AUTO, Endpointing, Failed, Final, Interim, Prefl
 from tests.engine.driver import Driver, load
 from tests.speech import utterance
 
-SAMPLES = np.concatenate([utterance(seed)[1] for seed in range(6)])
+SAMPLES = np.concatenate([utterance(seed)[1] for seed in range(3)])
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_language_is_asked_for_by_its_code_or_by_that_of_another_region(prompt
 
 def test_a_language_changes_with_the_next_chunk_however_the_audio_was_cut(prompted: Model) -> None:
     """And in the middle of a stream: what was said before stays as it is."""
-    at = 5000 * 8
+    at = 40_000
     found = []
     for block in (1000, 8000, 40_000):
         driver = Driver(prompted, chunk_ms=320)
