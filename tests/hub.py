@@ -20,9 +20,11 @@ class Repo:
     """A repository.
 
     Attributes:
+        branches: what names the commit beside "main".
         announced: the hash that the hub says a file has; None: its own.
-        gated: whoever has no token gets no file.
+        token: whoever does not send it gets no file; "": everybody does.
         cuts: bytes after which the next connections that carry a file are cut, one after the other.
+        stall: bytes after which nothing more comes; None: all comes. `stalled` is set there.
         asked: the Range of each request for a file, "" where there was none.
     """
 
@@ -30,8 +32,11 @@ class Repo:
     commit: str = "a" * 40
     language: str | list[str] | None = None
     announced: str | None = None
-    gated: bool = False
+    branches: tuple[str, ...] = ()
+    token: str = ""
     cuts: list[int] = field(default_factory=list)
+    stall: int | None = None
+    stalled: threading.Event = field(default_factory=threading.Event)
     asked: list[str] = field(default_factory=list)
 
     def sha256(self, name: str) -> str:
@@ -78,7 +83,7 @@ class Hub:
         if repo is None:
             raise web.HTTPNotFound(headers={"X-Error-Code": "RepoNotFound"})
         revision = request.match_info.get("revision", "main")
-        if revision not in ("main", repo.commit):
+        if revision not in ("main", repo.commit, *repo.branches):
             raise web.HTTPNotFound(headers={"X-Error-Code": "RevisionNotFound"})
         return repo
 
@@ -101,7 +106,7 @@ class Hub:
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         repo, name = self._repo(request), request.match_info["file"]
-        if repo.gated and "Authorization" not in request.headers:
+        if repo.token and request.headers.get("Authorization") != f"Bearer {repo.token}":
             raise web.HTTPForbidden(headers={"X-Error-Code": "GatedRepo", "X-Repo-Commit": repo.commit})
         content, digest = repo.files[name], repo.sha256(name)
         headers = {
@@ -121,10 +126,16 @@ class Hub:
         answer = web.StreamResponse(status=206 if wanted else 200, headers=headers)
         answer.content_length = len(content) - begin
         await answer.prepare(request)
+        assert request.transport is not None
         if repo.cuts:
             await answer.write(content[begin : begin + repo.cuts.pop(0)])
-            assert request.transport is not None
             request.transport.close()
+            return answer
+        if repo.stall is not None:
+            await answer.write(content[begin : begin + repo.stall])
+            repo.stalled.set()
+            while not request.transport.is_closing():
+                await asyncio.sleep(0.05)
             return answer
         await answer.write(content[begin:])
         return answer
