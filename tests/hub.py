@@ -1,18 +1,52 @@
 """A look-alike of the Hugging Face hub on loopback: what huggingface_hub asks of it for a model.
 
 with Hub() as hub:
-    hub.repos["toys/toy"] = Repo({"toy.nemo": content})
-    subprocess.run([...], env={**os.environ, "HF_ENDPOINT": hub.url})
+    hub.repos["toys/toy"] = Repo({"toy.nemo": TOY})
+    keep_converted(tmp_path, toy_bundle, "toy")
+    subprocess.run([...], env=environment(tmp_path, HF_ENDPOINT=hub.url))
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import os
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aiohttp import web
+
+from nemostream.models.bundle import Bundle
+from nemostream.models.hub import bundle_name
+
+TOY = (Path(__file__).parent / "data" / "toy.nemo").read_bytes()
+LARGE = TOY + bytes(20 << 20)
+"""Larger than the pieces that huggingface_hub writes; what follows the end of an archive means nothing."""
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Of a user who has that home, and nothing in the environment for the hub but `more`."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    return {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "HF_HOME": str(home / "hf"), **more}
+
+
+def keep_converted(home: Path, bundle: Bundle, *names: str) -> None:
+    """Repositories of these names need no conversion in that home: `bundle` is what TOY and LARGE were made to."""
+    bundles = home / "cache" / "nemostream" / "bundles"
+    bundles.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        for content in (TOY, LARGE):
+            (bundles / bundle_name(name, hashlib.sha256(content).hexdigest())).symlink_to(bundle.path)
+
+
+def keep_downloaded(home: Path, name: str, folder: str) -> None:
+    """In that home the repository was downloaded, and `folder` is its bundle."""
+    pin = {"repo": name, "revision": "a" * 40, "file": "toy.nemo", "sha256": "0" * 64, "bundle": folder}
+    file = home / "cache" / "nemostream" / "hub" / f"{name.replace('/', '--')}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(pin))
 
 
 @dataclass

@@ -17,13 +17,8 @@ from nemostream.errors import UnknownModel
 from nemostream.models import catalog
 from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.models.hub import bundle_name
-from tests.conftest import DATA
-from tests.hub import Hub, Repo
+from tests.hub import LARGE, TOY, Hub, Repo, environment, keep_converted, keep_downloaded
 from tests.models import forked
-
-TOY = (Path(DATA) / "toy.nemo").read_bytes()
-LARGE = TOY + bytes(20 << 20)
-"""Larger than the pieces that huggingface_hub writes; what follows the end of an archive means nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +30,8 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture
 def home(tmp_path: Path, toy_bundle: Bundle) -> Path:
     """A home where the toy was converted before, under the name "toy": most tests are about what comes before."""
-    bundles = tmp_path / "cache" / "nemostream" / "bundles"
-    bundles.mkdir(parents=True)
-    for content in (TOY, LARGE):
-        (bundles / bundle_name("toy", hashlib.sha256(content).hexdigest())).symlink_to(toy_bundle.path)
+    keep_converted(tmp_path, toy_bundle, "toy")
     return tmp_path
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    return {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "HF_HOME": str(home / "hf"), **more}
 
 
 def start(*args: str, home: Path, before: tuple[str, ...] = (), **env: str) -> subprocess.Popen[str]:
@@ -213,16 +200,13 @@ def test_a_revision_is_pinned(hub: Hub, home: Path) -> None:
 
 def test_a_bundle_of_another_format_is_not_found(home: Path) -> None:
     """An engine of another version asks for a download instead of failing on what it cannot read."""
-    cache = home / "cache" / "nemostream"
-    (cache / "hub").mkdir()
-    (bundle, *_) = (cache / "bundles").iterdir()
+    (bundle, *_) = (home / "cache" / "nemostream" / "bundles").iterdir()
     older = bundle.rename(bundle.with_name(bundle.name.rpartition("-v")[0] + "-v0"))
-    pin = {"repo": "old/toy", "revision": "a" * 40, "file": "toy.nemo", "sha256": "0" * 64, "bundle": older.name}
-    (cache / "hub" / "old--toy.json").write_text(json.dumps(pin))
+    keep_downloaded(home, "old/toy", older.name)
     nothing_to_load(home, "old/toy")
 
 
-def test_models_says_which_are_here(hub: Hub, home: Path) -> None:
+def test_models_says_which_are_here(home: Path) -> None:
     name = "nvidia/parakeet_realtime_eou_120m-v1"
 
     def listed() -> dict[str, list[str]]:
@@ -234,12 +218,9 @@ def test_models_says_which_are_here(hub: Hub, home: Path) -> None:
     assert before[name][:3] == ["not here", "en", "-"] and before[name][-1] == "NVIDIA Open Model License"
     assert {len(columns) for columns in before.values()} == {7}
     assert "here/toy" not in before
-    cache = home / "cache" / "nemostream"
-    (bundle, *_) = (cache / "bundles").iterdir()
-    (cache / "hub").mkdir()
-    for repo in ("here/toy", name):
-        pin = {"repo": repo, "revision": "a" * 40, "file": "toy.nemo", "sha256": "0" * 64, "bundle": bundle.name}
-        (cache / "hub" / f"{repo.replace('/', '--')}.json").write_text(json.dumps(pin))
+    (bundle, *_) = (home / "cache" / "nemostream" / "bundles").iterdir()
+    keep_downloaded(home, "here/toy", bundle.name)
+    keep_downloaded(home, name, bundle.name)
     after = listed()
     assert after["here/toy"][:4] == ["downloaded", "en", "80/160/560/1120 ms", "rnnt/ctc"]
     assert after[name][0] == "downloaded" and after[name][-1] == before[name][-1]
