@@ -68,6 +68,8 @@ def test_the_default_install_is_small(wheel: Path) -> None:
     requires = re.findall(r"^Requires-Dist: (.*)$", archive.read(metadata).decode(), re.M)
     plain = {re.split(r"[<>=\[; ]", r)[0] for r in requires if "extra ==" not in r}
     assert plain == {"livekit-agents", "numpy", "onnxruntime", "msgspec", "soxr", "threadpoolctl"}
+    convert = {re.split(r"[<>=\[; ]", r)[0] for r in requires if re.search("extra == .convert.", r)}
+    assert convert == {"torch", "onnx", "huggingface-hub"}, "what docs/models.md says is needed to download a model"
 
 
 def test_importing_the_engine_needs_numpy_alone() -> None:
