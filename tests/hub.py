@@ -160,15 +160,16 @@ class Hub:
         answer = web.StreamResponse(status=206 if wanted else 200, headers=headers)
         answer.content_length = len(content) - begin
         await answer.prepare(request)
-        assert request.transport is not None
+        transport = request.transport
+        assert transport is not None
         if repo.cuts:
             await answer.write(content[begin : begin + repo.cuts.pop(0)])
-            request.transport.close()
+            transport.close()
             return answer
         if repo.stall is not None:
             await answer.write(content[begin : begin + repo.stall])
             repo.stalled.set()
-            while not request.transport.is_closing():
+            while not transport.is_closing():
                 await asyncio.sleep(0.05)
             return answer
         await answer.write(content[begin:])
