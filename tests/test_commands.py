@@ -111,6 +111,7 @@ def test_convert_makes_a_bundle_that_transcribes(toy_nemo: Path, tmp_path: Path)
         (("transcribe", __file__), "cannot be read as audio"),
         (("transcribe", "."), "is a folder"),
         (("transcribe", "--model", "nobody", MONDAY), "nobody"),
+        (("transcribe", "--model", "nobody/nothing", MONDAY), "run: nemostream download nobody/nothing"),
         (("transcribe", "--chunk-ms", "90", MONDAY), "it offers 80, 160, 560, 1120"),
         (("transcribe", "--decoder", "beam", MONDAY), "beam"),
         (("transcribe", "--precision", "fp64", MONDAY), "fp64"),

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ import yaml
 from typer.main import get_command
 
 from nemostream.__main__ import app
+from nemostream.models.bundle import Bundle
+from nemostream.models.known import KNOWN
 from nemostream.probe import probe
 from nemostream.rendezvous import Place
 from nemostream_agent.agent_process import AgentProcess
 from nemostream_agent.livekit_server import LiveKitServer
 from tests.clips import path
+from tests.hub import TOY, Hub, Repo, keep_converted
 from tests.serving import new_place
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +38,7 @@ ELSEWHERE = {
 }
 AGENT = re.compile(r"python -m nemostream_agent (\S+) dev")
 SERVE = re.compile(r"nemostream serve\b.*")
+REPOSITORY = re.compile(r"\b(?:nvidia|your-org)/[\w.-]+")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -71,8 +76,27 @@ def environment(place: Place | None = None) -> dict[str, str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """Every repository that a command names. What is not NVIDIA's is private."""
+    with Hub() as running:
+        for name in {name for _, command in commands() for name in REPOSITORY.findall(command)}:
+            token = "" if name.startswith("nvidia/") else "hf_yours"
+            running.repos[name] = Repo(
+                {"model.nemo": TOY}, branches=("nemotron-speech-streaming-jan2026",), token=token
+            )
+        yield running
+
+
+def with_hub(own: dict[str, str], hub: Hub, home: Path, bundle: Bundle) -> dict[str, str]:
+    """The environment `own`, where models come from the look-alike and need no conversion."""
+    keep_converted(home, bundle, *{name.partition("/")[2] for name in hub.repos})
+    places = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home / "cache")}
+    return {name: value for name, value in own.items() if not name.startswith("HF_")} | places
+
+
 @pytest.mark.parametrize(("page", "command"), plain(), ids=[f"{p}: {c}" for p, c in plain()])
-def test_command_runs(page: str, command: str, tmp_path: Path) -> None:
+def test_command_runs(page: str, command: str, tmp_path: Path, hub: Hub, toy_bundle: Bundle) -> None:
     """README's commands run in the checkout, those of the other pages in a folder with a clip and a model."""
     cwd = ROOT if page == "README.md" else tmp_path
     if cwd == tmp_path:
@@ -86,10 +110,17 @@ def test_command_runs(page: str, command: str, tmp_path: Path) -> None:
         own = environment(place)
         if "calibrate" in command:  # what is measured beside other tests is not to be kept
             own["XDG_CACHE_HOME"] = str(tmp_path)
+        if names := REPOSITORY.findall(command):
+            own = with_hub(own, hub, tmp_path, toy_bundle)
+            if "--model" in command:
+                subprocess.run(["nemostream", "download", *names], env=own, check=True)
         done = subprocess.run(["bash", "-c", command], cwd=cwd, env=own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stdout.strip() or command.startswith(("export", "nemostream transcribe --model"))
+    if command.endswith("download-files"):  # LiveKit's, which logs
+        assert "finished downloading files for livekit.plugins.nemo" in done.stderr
+    else:
+        assert done.stdout.strip() or command.startswith(("export", "nemostream transcribe --model"))
 
 
 @pytest.mark.parametrize("program", sorted({m[1] for _, c in commands() if (m := AGENT.fullmatch(c))}))
@@ -155,6 +186,13 @@ def options(command: str) -> set[str]:
 def test_the_table_of_options_is_complete(page: str, command: str) -> None:
     rows = re.findall(r"^\| (`--[^|]*) \|", (ROOT / "docs" / page).read_text(), re.M)
     assert set(re.findall(r"--[a-z-]+", " ".join(rows))) == options(command)
+
+
+def test_the_table_of_models_is_what_is_known_of_them() -> None:
+    rows = re.findall(
+        r"^\| `nemostream download (\S+)` \| .* \| (.*) \|$", (ROOT / "docs" / "models.md").read_text(), re.M
+    )
+    assert dict(rows) == {name: known.licence for name, known in KNOWN.items()}
 
 
 def test_every_file_of_the_engine_has_its_line_in_the_architecture() -> None:

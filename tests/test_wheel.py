@@ -70,6 +70,8 @@ def test_the_default_install_is_small(wheel: Path) -> None:
     plain = {re.split(r"[<>=\[; ]", r)[0] for r in requires if "extra ==" not in r}
     light = {"onnxruntime", "msgspec", "sentencepiece", "soxr", "threadpoolctl"}
     assert plain == {"livekit-agents", "numpy"} | light
+    convert = {re.split(r"[<>=\[; ]", r)[0] for r in requires if re.search("extra == .convert.", r)}
+    assert convert == {"torch", "onnx", "huggingface-hub"}, "what docs/models.md says is needed to download a model"
 
 
 def test_importing_the_engine_needs_numpy_alone() -> None:

@@ -99,9 +99,13 @@ def download(
     with _stderr.status("looking it up") as status:
 
         def say(line: str) -> None:
-            # Its own bar follows, which a spinner would disturb.
-            status.stop() if line.startswith("fetching") else status.start()
-            status.update(line)
+            if not _stderr.is_terminal or line.startswith("fetching"):
+                # No spinner: where nobody watches, and under the bar of the hub's library, which follows.
+                status.stop()
+                typer.echo(line, err=True)
+            else:
+                status.update(line)
+                status.start()
 
         folder = catalog.download(name, revision, say)
     typer.echo(f"{name}: {folder}")
@@ -178,16 +182,21 @@ def calibrate(
 
 @app.command()
 def models() -> None:
-    """The models that can be named."""
-    from nemostream.models.bundle import load_bundle
-    from nemostream.models.catalog import names, resolve
+    """The models that can be named: those here, and those that NVIDIA has on the hub. Columns are parted by tabs."""
+    from nemostream.models import catalog
+    from nemostream.models.bundle import read_info
+    from nemostream.models.known import KNOWN
 
-    for name in names():
-        info = load_bundle(resolve(name)).info
-        frame_ms = info.frame_samples * 1000 // SAMPLE_RATE
-        chunks = "/".join(str(t * frame_ms) for t in info.chunk_frames)
-        languages = ",".join(info.languages)
-        typer.echo(f"{name}\t{languages}\t{chunks} ms\t{'/'.join(info.decoders)}\t{'/'.join(info.precisions)}")
+    here = {**dict.fromkeys(catalog.names(), "shipped"), **dict.fromkeys(catalog.downloaded(), "downloaded")}
+    for name in (*here, *(name for name in KNOWN if name not in here)):
+        known = KNOWN.get(name)
+        columns = [name, here.get(name, "not here"), ",".join(known.languages) if known else "-", "-", "-", "-"]
+        if name in here:
+            info = read_info(catalog.resolve(name))
+            frame_ms = info.frame_samples * 1000 // SAMPLE_RATE
+            chunks = "/".join(str(t * frame_ms) for t in info.chunk_frames)
+            columns[2:] = ",".join(info.languages), f"{chunks} ms", "/".join(info.decoders), "/".join(info.precisions)
+        typer.echo("\t".join((*columns, known.about if known else "-", known.licence if known else "-")))
 
 
 def main() -> None:

@@ -91,9 +91,9 @@ class Model:
         Raises:
             UnsupportedLanguage: the model does not speak it.
         """
-        spoken = self.bundle.info.languages
-        if self.bundle.info.prompts and wanted is None:
-            return AUTO if AUTO in self.bundle.info.prompts else next(iter(self.bundle.info.prompts))
+        spoken = tuple(self.bundle.info.prompts) or self.bundle.info.languages
+        if AUTO in spoken and wanted is None:
+            return AUTO
         if wanted is None or not spoken:
             return wanted or next(iter(spoken), "")
         if _base(wanted) not in map(_base, spoken):

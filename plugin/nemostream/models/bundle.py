@@ -82,18 +82,31 @@ def load_bundle(path: str | Path) -> Bundle:
             not fit; a name leads out of the folder; another format version.
     """
     path = Path(path)
+    manifest = _manifest(path)
+    info = _info(manifest, path)
+    for name, expected in info.files.items():
+        _verify_file(path, name, expected)
+    return Bundle(path, info, _tokens(path, info), _weights(path, info), hashlib.sha256(manifest).hexdigest()[:16])
+
+
+def read_info(path: Path) -> ModelInfo:
+    """What the bundle at `path` says of itself; its other files are not looked at.
+
+    Raises:
+        BundleError: no such folder, or its description cannot be true.
+    """
+    return _info(_manifest(path), path)
+
+
+def _manifest(path: Path) -> bytes:
     try:
         with (path / MANIFEST).open("rb") as file:
-            manifest = file.read(_MANIFEST_LIMIT)
+            return file.read(_MANIFEST_LIMIT)
     except OSError as error:
         raise BundleError(
             f"{path}: no readable {MANIFEST} ({error.strerror}); give a bundle folder, or make one with "
             "nemostream convert."
         ) from error
-    info = _info(manifest, path)
-    for name, expected in info.files.items():
-        _verify_file(path, name, expected)
-    return Bundle(path, info, _tokens(path, info), _weights(path, info), hashlib.sha256(manifest).hexdigest()[:16])
 
 
 def _info(manifest: bytes, path: Path) -> ModelInfo:

@@ -8,13 +8,15 @@ resolve("model.nemo")        # converted once, kept under XDG_CACHE_HOME/nemostr
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nemostream.errors import BundleError, UnknownModel
 from nemostream.models import hub
-from nemostream.models.info import FORMAT_VERSION
 from nemostream.models.known import KNOWN
 
 DEFAULT = "en-starter"
@@ -28,13 +30,22 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in _ASSETS.iterdir() if (folder / "model.json").is_file()))
 
 
+def downloaded() -> tuple[str, ...]:
+    """Repositories of the hub that `resolve` knows because they were downloaded."""
+    return hub.downloaded(_cache())
+
+
+def named(name: str) -> Path | None:
+    """The bundle folder of a model that is known by its name: one that ships, or one that was downloaded."""
+    return _ASSETS / name if name in names() else hub.find(name, _cache())
+
+
 def resolve(name_or_path: str | Path | None) -> Path:
     """The bundle folder of a model.
 
     Args:
-        name_or_path: one of names(), a repository of the hub that was downloaded, a bundle folder, or a .nemo file;
-            None for the default. A name wins over a folder of the same name in the working directory: "./name" means
-            the folder.
+        name_or_path: one of names() or downloaded(), a bundle folder, or a .nemo file; None for the default. A name
+            wins over a folder of the same name in the working directory: "./name" means the folder.
 
     Raises:
         UnknownModel: none of these.
@@ -42,15 +53,13 @@ def resolve(name_or_path: str | Path | None) -> Path:
         BundleError: the cache cannot be written.
     """
     wanted = DEFAULT if name_or_path is None else name_or_path
-    if isinstance(wanted, str) and wanted in names():
-        return _ASSETS / wanted
-    if isinstance(wanted, str) and (folder := hub.find(wanted, _cache())) is not None:
+    if isinstance(wanted, str) and (folder := named(wanted)) is not None:
         return folder
     path = Path(wanted).expanduser()
     if str(wanted) and path.is_dir():
         return path
     if path.is_file() and path.suffix == ".nemo":
-        return _converted(path)
+        return _converted(path, hub.sha256(path), path.stem)
     if isinstance(wanted, str) and hub.is_name(wanted):
         raise UnknownModel(f"the model {wanted} is not on this machine; run: nemostream download {wanted}")
     raise UnknownModel(
@@ -70,30 +79,48 @@ def download(name: str, revision: str | None = None, progress: hub.Progress = la
     if not hub.is_name(name):
         raise UnknownModel(f"{name!r} is no repository of the hub; those are named owner/name, as {next(iter(KNOWN))}")
 
-    def convert(path: Path, stem: str, languages: tuple[str, ...]) -> Path:
-        return _converted(path, stem, languages, progress)
+    def convert(path: Path, sha256: str, stem: str, languages: tuple[str, ...]) -> Path:
+        return _converted(path, sha256, stem, languages, progress)
 
     return hub.fetch(name, _cache(), convert, revision, progress)
 
 
 def _converted(
-    path: Path, name: str | None = None, languages: tuple[str, ...] = ("en",), progress: hub.Progress | None = None
+    path: Path,
+    sha256: str,
+    name: str,
+    languages: tuple[str, ...] = ("en",),
+    progress: hub.Progress = lambda line: None,
 ) -> Path:
+    """The bundle of a checkpoint, which is made by one process while the others wait for it."""
     from nemostream.models.convert import Settings, convert
 
-    name = name or path.stem
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    folder = _cache() / "bundles" / f"{name}-{digest.hexdigest()[:16]}-v{FORMAT_VERSION}"
+    folder = _cache() / "bundles" / hub.bundle_name(name, sha256)
     if not folder.is_dir():
-        try:
-            convert(path, folder, name=name, settings=Settings(languages), progress=progress)
-        except BundleError:
-            if not folder.is_dir():  # else another process converted it meanwhile
-                raise
+        with _alone(folder, progress):
+            if not folder.is_dir():
+                convert(path, folder, name=name, settings=Settings(languages), progress=progress)
     return folder
+
+
+@contextmanager
+def _alone(folder: Path, progress: hub.Progress) -> Iterator[None]:
+    """No other process makes `folder` meanwhile. What one that was killed has left of it is removed."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = (folder.parent / f".{folder.name}.lock").open("w")
+    except OSError as error:
+        raise BundleError(f"{folder.parent}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that converts it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in folder.parent.iterdir():
+            if left.is_dir() and left.name.startswith(f".{folder.name}."):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
 def _cache() -> Path:

@@ -9,6 +9,7 @@ from livekit.agents import Plugin
 
 from nemostream.protocol import Endpointing
 
+from .files import download_files
 from .load import load
 from .log import logger
 from .options import STTOptions
@@ -24,10 +25,8 @@ class NemoPlugin(Plugin):
         super().__init__(__name__, __version__, __package__, logger)
 
     def download_files(self) -> None:
-        """Run by `python -m livekit.agents download-files`. The default model ships inside the wheel: it is checked."""
-        from nemostream.models.catalog import resolve
-
-        logger.info("the embedded model is complete: %s", resolve(None))
+        """Run by `python -m livekit.agents download-files`."""
+        download_files()
 
 
 Plugin.register_plugin(NemoPlugin())

@@ -32,8 +32,8 @@ class STTOptions:
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.strip():
             raise ValueError("model must be a name or a path, not an empty string")
-        if self.model is not None and self.model not in catalog.names() and Path(self.model).expanduser().exists():
-            # The engine's process has a working directory of its own.
+        if self.model is not None and catalog.named(self.model) is None and Path(self.model).expanduser().exists():
+            # A path, and the engine's process has a working directory of its own.
             object.__setattr__(self, "model", str(Path(self.model).expanduser().absolute()))
         if self.chunk_ms is not None and (self.chunk_ms <= 0 or self.chunk_ms % FRAME_MS):
             raise ValueError(f"chunk_ms must be a multiple of {FRAME_MS} ms, not {self.chunk_ms}")

@@ -46,7 +46,8 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
     """Streaming speech-to-text with a cache-aware NeMo model.
 
     Args:
-        model: a name (`nemostream models` lists them) or the path of a bundle; the embedded English model by default.
+        model: a name (`nemostream models` lists them; `nemostream download` brings those of the hub) or the path of a
+            bundle or of a .nemo file; the embedded English model by default.
         chunk_ms: audio per step, one that the bundle offers; smaller is faster and less accurate.
         language: for models that speak several; else the bundle's own.
         endpointing: when an utterance ends without being asked to; the model's own way by default.
