@@ -72,8 +72,8 @@ _MULTILINGUAL = Kind(
     prompt_size=8,
     rnnt_blank=48.0,
 )
-FULL_SIZE = replace(_MULTILINGUAL, lookaheads=(13, 3), **NEMOTRON)
-"""0.6 B parameters: for tests/proof/full_size.py alone."""
+LARGE: dict[str, Any] = {"layers": 17, "d_model": 512, "heads": 8, "channels": 256, "hidden": 640, "feed": 4}
+"""Those of nvidia/stt_en_fastconformer_hybrid_large_streaming_multi and of nvidia/parakeet_realtime_eou_120m-v1."""
 KINDS = {
     "hybrid": Kind(),
     "prompt": _MULTILINGUAL,
@@ -121,6 +121,15 @@ KINDS = {
         ctc_blank=6.0,
     ),
 }
+
+FULL_SIZE = {
+    "nemotron_multilingual": replace(_MULTILINGUAL, lookaheads=(13, 3), **NEMOTRON),
+    "fastconformer_large": replace(
+        Kind(mels=80, left=70, lookaheads=(13, 6, 1, 0), predictor_layers=1, biases=True, pieces=1024), **LARGE
+    ),
+    "parakeet_eou": replace(KINDS["eou"], pieces=1026, **LARGE),
+}
+"""The published sizes: for tests/proof/full_size.py alone."""
 
 
 def write_random_nemo(path: Path, toy: Path, kind: Kind = KINDS["hybrid"], seed: int = 5) -> None:

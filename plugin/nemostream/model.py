@@ -112,8 +112,6 @@ class Model:
             return 0
         alike = [code for code in prompts if code.lower() == language.lower()]
         alike += [code for code in prompts if _base(code) == _base(language)]
-        if not alike:
-            raise UnsupportedLanguage(f"{self.bundle.info.name} takes {', '.join(prompts)}, not {wanted}")
         return prompts[alike[0]]
 
     @property

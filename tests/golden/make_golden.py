@@ -25,10 +25,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "plugin")]
 
-from tests.random_model import KINDS, Kind, write_random_nemo  # noqa: E402
+from tests.random_model import FULL_SIZE, KINDS, Kind, write_random_nemo  # noqa: E402
 from tests.speech import utterance  # noqa: E402
 
-UTTERANCES, UTTERANCES_OF_KIND = 100, 10
+UTTERANCES, UTTERANCES_OF_KIND, UTTERANCES_AT_FULL_SIZE = 100, 10, 2
 ENCODER_SEEDS = {1000: 13, 1001: 2, 1002: 5}
 """Seed: words. The first is longer than every left context."""
 
@@ -73,9 +73,9 @@ def answers(model: Any, first_seed: int) -> dict[str, np.ndarray[Any, Any]]:
     return out
 
 
-def answers_of_kind(model: Any, kind: Kind, first_seed: int) -> dict[str, np.ndarray[Any, Any]]:
+def answers_of_kind(model: Any, kind: Kind, first_seed: int, utterances: int) -> dict[str, np.ndarray[Any, Any]]:
     """The tokens alone: of every lookahead, and of every language that has a place of its own in the prompt."""
-    spoken = [utterance(seed)[1] for seed in range(first_seed, first_seed + UTTERANCES_OF_KIND)]
+    spoken = [utterance(seed)[1] for seed in range(first_seed, first_seed + utterances)]
     out: dict[str, np.ndarray[Any, Any]] = {"lookaheads": np.array(kind.lookaheads)}
     for lookahead in kind.lookaheads:
         model.encoder.set_default_att_context_size([kind.left, lookahead])
@@ -158,12 +158,15 @@ def main() -> None:
                 np.savez_compressed(out / f"golden_{name}.npz", **answers(load(path), first_seed))
         for name in asked or [name for name in KINDS if name != "hybrid"]:
             print(name)
-            write_random_nemo(random, toy, KINDS[name])
+            kind, utterances = KINDS.get(name) or FULL_SIZE[name], UTTERANCES_OF_KIND
+            if name in FULL_SIZE:
+                utterances = UTTERANCES_AT_FULL_SIZE
+            write_random_nemo(random, toy, kind)
             model = load(random)
-            assert type(model).__name__ == KINDS[name].target.rpartition(".")[2]
+            assert type(model).__name__ == kind.target.rpartition(".")[2]
             if asked:
                 model.save_to(str(out / f"{name}.nemo"))
-            np.savez_compressed(out / f"golden_{name}.npz", **answers_of_kind(model, KINDS[name], first_seed))
+            np.savez_compressed(out / f"golden_{name}.npz", **answers_of_kind(model, kind, first_seed, utterances))
 
 
 if __name__ == "__main__":

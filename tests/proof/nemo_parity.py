@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nemostream.models.convert import convert
 from tests.conftest import CACHE, DATA, converted
 from tests.engine.driver import load
-from tests.engine.test_golden import compare
+from tests.engine.test_golden import compare, compare_kind
 from tests.golden.make_golden import UTTERANCES
-from tests.random_model import write_random_nemo
+from tests.random_model import KINDS, write_random_nemo
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py", "plugin/nemostream/models/*.py"]
@@ -42,7 +43,21 @@ def run() -> dict[str, object]:
                         tokens += compare(model, golden, decoder, lookahead, seed)
                         compared += UTTERANCES
                         print(f"  {name}, lookahead {lookahead}, {decoder}: equal", flush=True)
-    return {"utterances": compared, "tokens_equal": tokens, "nemo": "3.0.0"}
+    return {"utterances": compared, "tokens_equal": tokens, "nemo": "3.0.0", "architectures": architectures(python)}
+
+
+def architectures(python: str) -> dict[str, int]:
+    """The tokens of every other architecture, from checkpoints that NeMo itself has saved."""
+    names = [name for name in KINDS if name != "hybrid"]
+    found: dict[str, int] = {}
+    with tempfile.TemporaryDirectory(dir=CACHE) as out:
+        subprocess.run([python, "tests/golden/make_golden.py", out, str(FIRST_SEEDS[0]), *names], cwd=ROOT, check=True)
+        for name in names:
+            convert(Path(out) / f"{name}.nemo", Path(out) / name, precisions=("fp32",))
+            with np.load(Path(out) / f"golden_{name}.npz") as golden:
+                found[name] = compare_kind(load(Path(out) / name), dict(golden), FIRST_SEEDS[0])
+            print(f"  {name}: {found[name]} tokens equal", flush=True)
+    return found
 
 
 def nemo_python() -> str:
