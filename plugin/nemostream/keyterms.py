@@ -36,6 +36,14 @@ class Keyterms:
         Raises:
             KeytermsError: too many, one is blank, too long or cannot be spelt, or the bundle has no tokenizer.
         """
+        return self._shared(self._spelt(terms)) if terms else None
+
+    def phrases(self, terms: Sequence[str]) -> list[list[int]]:
+        """The token ids of each different term, by its spelling. Raises what `tree` does."""
+        return self._encode(self._spelt(terms))
+
+    def _spelt(self, terms: Sequence[str]) -> tuple[str, ...]:
+        """The different terms as the model writes them, sorted."""
         if isinstance(terms, str) or not all(isinstance(term, str) for term in terms):
             raise KeytermsError("keyterms: not a list of words; give each term as a string of its own.")
         if len(terms) > MAX_TERMS:
@@ -48,11 +56,8 @@ class Keyterms:
                 )
             if not term.strip():
                 raise KeytermsError("keyterms: a term is blank; leave it out.")
-        return self._shared(tuple(sorted({self._spelling(term) for term in terms}))) if terms else None
-
-    def _spelling(self, term: str) -> str:
-        term = " ".join(term.split())
-        return term if self._writes_capitals else term.lower()
+        words = {" ".join(term.split()) for term in terms}
+        return tuple(sorted(words if self._writes_capitals else {word.lower() for word in words}))
 
     @cached_property
     def _writes_capitals(self) -> bool:
@@ -78,12 +83,16 @@ class Keyterms:
             raise KeytermsError(f"keyterms: the tokenizer of {name} is of another model; convert the model again.")
         return tokenizer
 
-    def _build(self, terms: tuple[str, ...]) -> BoostingTree:
-        unknown, phrases = self._tokenizer.unk_id(), self._tokenizer.encode(list(terms))
+    def _encode(self, terms: tuple[str, ...]) -> list[list[int]]:
+        unknown = self._tokenizer.unk_id()
+        phrases: list[list[int]] = self._tokenizer.encode(list(terms))
         for term, ids in zip(terms, phrases, strict=True):
             if not ids or unknown in ids:
                 raise KeytermsError(
                     f"keyterms: {self._bundle.info.name} cannot spell {term!r}; write it as it is spoken, in letters "
                     "that the model writes."
                 )
-        return BoostingTree(phrases, self._bundle.info.vocab_size)
+        return phrases
+
+    def _build(self, terms: tuple[str, ...]) -> BoostingTree:
+        return BoostingTree(self._encode(terms), self._bundle.info.vocab_size)
