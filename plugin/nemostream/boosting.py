@@ -71,6 +71,8 @@ class BoostingTree:
         self._backoff = np.array(backoff, np.float32)
         self._root = np.zeros(vocab_size, np.float32)
         self._root[self._tokens[1 : self._first[1]]] = self._weights[1 : self._first[1]]
+        self._at_root: Floats = self._root * self._alpha
+        self._at_root.setflags(write=False)
 
     @property
     def states(self) -> int:
@@ -78,7 +80,9 @@ class BoostingTree:
         return len(self._token)
 
     def scores(self, state: int) -> Floats:
-        """(V,) float32: what to add to the logits of all tokens but the blank. The caller's to keep."""
+        """(V,) float32: what to add to the logits of all tokens but the blank. To be read only."""
+        if not state:
+            return self._at_root  # where most tokens of a stream are spoken
         debt = np.float32(0)
         found: list[tuple[slice, np.float32]] = []
         while state:

@@ -6,6 +6,7 @@ decoder.boost(row, tree)
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from nemostream.boosting import BoostingTree
 from nemostream.errors import KeytermsError
 from nemostream.models.bundle import Bundle
+
+logger = logging.getLogger("nemostream")
 
 MAX_TERMS, MAX_CHARACTERS = 1000, 100
 SHARED_TREES = 64
@@ -28,14 +31,24 @@ class Keyterms:
         self._shared = lru_cache(SHARED_TREES)(self._build)
 
     def tree(self, terms: Sequence[str]) -> BoostingTree | None:
-        """The tree of these terms, the same object for the same terms in any order; None if there are none.
+        """The tree of these terms, the same object for the same terms in any order; None if there are none. A term that
+        the model cannot spell is left out, with a warning: who detects terms in a conversation does not know its
+        letters.
 
         Args:
             terms: 1,000 at most, of 100 characters each; in lower case where the model writes nothing else.
 
         Raises:
-            KeytermsError: too many, one is blank, too long or cannot be spelt, or the bundle has no tokenizer.
+            KeytermsError: too many, one is blank or too long, or the bundle has no tokenizer.
         """
+        return self._shared(self._spelt(terms)) if terms else None
+
+    def phrases(self, terms: Sequence[str]) -> list[list[int]]:
+        """The token ids of each different term that can be spelt, by its spelling. Raises what `tree` does."""
+        return self._encode(self._spelt(terms))
+
+    def _spelt(self, terms: Sequence[str]) -> tuple[str, ...]:
+        """The different terms as the model writes them, sorted."""
         if isinstance(terms, str) or not all(isinstance(term, str) for term in terms):
             raise KeytermsError("keyterms: not a list of words; give each term as a string of its own.")
         if len(terms) > MAX_TERMS:
@@ -48,11 +61,8 @@ class Keyterms:
                 )
             if not term.strip():
                 raise KeytermsError("keyterms: a term is blank; leave it out.")
-        return self._shared(tuple(sorted({self._spelling(term) for term in terms}))) if terms else None
-
-    def _spelling(self, term: str) -> str:
-        term = " ".join(term.split())
-        return term if self._writes_capitals else term.lower()
+        words = {" ".join(term.split()) for term in terms}
+        return tuple(sorted(words if self._writes_capitals else {word.lower() for word in words}))
 
     @cached_property
     def _writes_capitals(self) -> bool:
@@ -78,12 +88,20 @@ class Keyterms:
             raise KeytermsError(f"keyterms: the tokenizer of {name} is of another model; convert the model again.")
         return tokenizer
 
-    def _build(self, terms: tuple[str, ...]) -> BoostingTree:
-        unknown, phrases = self._tokenizer.unk_id(), self._tokenizer.encode(list(terms))
-        for term, ids in zip(terms, phrases, strict=True):
-            if not ids or unknown in ids:
-                raise KeytermsError(
-                    f"keyterms: {self._bundle.info.name} cannot spell {term!r}; write it as it is spoken, in letters "
-                    "that the model writes."
+    def _encode(self, terms: tuple[str, ...]) -> list[list[int]]:
+        unknown = self._tokenizer.unk_id()
+        spelt: list[list[int]] = []
+        for term, ids in zip(terms, self._tokenizer.encode(list(terms)), strict=True):
+            if ids and unknown not in ids:
+                spelt.append(ids)
+            else:
+                logger.warning(
+                    "keyterms: %s cannot spell %r, which is left out; write it as it is spoken",
+                    self._bundle.info.name,
+                    term,
                 )
-        return BoostingTree(phrases, self._bundle.info.vocab_size)
+        return spelt
+
+    def _build(self, terms: tuple[str, ...]) -> BoostingTree | None:
+        phrases = self._encode(terms)
+        return BoostingTree(phrases, self._bundle.info.vocab_size) if phrases else None

@@ -15,7 +15,16 @@ import pytest
 
 from nemostream.encoders.onnx import OnnxBackend
 from nemostream.errors import BundleError
-from nemostream.models.bundle import MANIFEST, TOKENS, WEIGHTS, Bundle, describe_file, encoder_file, load_bundle
+from nemostream.models.bundle import (
+    MANIFEST,
+    TOKENIZER,
+    TOKENS,
+    WEIGHTS,
+    Bundle,
+    describe_file,
+    encoder_file,
+    load_bundle,
+)
 from nemostream.models.convert import convert
 
 INT8 = encoder_file("int8")
@@ -65,7 +74,14 @@ def test_a_bundle_may_hold_one_precision_only(folder: Path) -> None:
         bundle.encoder("fp32")
 
 
-@pytest.mark.parametrize("name", [TOKENS, WEIGHTS, INT8])
+def test_a_bundle_without_tokenizer_loads(folder: Path) -> None:
+    assert load_bundle(folder).tokenizer == folder / TOKENIZER
+    (folder / TOKENIZER).unlink()
+    edit(folder, lambda manifest: manifest["files"].pop(TOKENIZER))
+    assert load_bundle(folder).tokenizer is None
+
+
+@pytest.mark.parametrize("name", [TOKENS, TOKENIZER, WEIGHTS, INT8])
 def test_every_file_is_checked(folder: Path, name: str) -> None:
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[:-1])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from livekit.agents import LanguageCode
 
-from nemostream.keyterms import MAX_TERMS
+from nemostream.keyterms import MAX_CHARACTERS, MAX_TERMS
 from nemostream.models import catalog
 from nemostream.protocol import Endpointing
 
@@ -39,8 +39,8 @@ class STTOptions:
             raise ValueError(f"chunk_ms must be a multiple of {FRAME_MS} ms, not {self.chunk_ms}")
         if self.language is not None and not self.language:
             raise ValueError("language must be a code such as 'en' or 'en-US', not an empty string")
-        if any(not isinstance(term, str) or not term.strip() for term in self.keyterms):
-            raise ValueError("keyterms must be words or phrases, none of them empty")
+        if any(not isinstance(term, str) or not 0 < len(term.strip()) <= MAX_CHARACTERS for term in self.keyterms):
+            raise ValueError(f"keyterms must be words or phrases of 1 to {MAX_CHARACTERS} characters")
         if len(self.keyterms) > MAX_TERMS:
             raise ValueError(f"keyterms may be {MAX_TERMS} at most, not {len(self.keyterms)}")
         if self.endpointing is None:

@@ -21,7 +21,7 @@ from livekit.agents.utils import AudioBuffer, is_given, shortuuid
 from nemostream import errors, registry
 from nemostream.client import Client, ClientStream
 from nemostream.engine import EngineConfig
-from nemostream.keyterms import MAX_TERMS
+from nemostream.keyterms import MAX_CHARACTERS, MAX_TERMS
 from nemostream.models import catalog
 from nemostream.protocol import SAMPLE_RATE, Endpointing, Failed, Final, Priority, Word
 from nemostream.remote import Shared
@@ -150,7 +150,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
 
     def _update_session_keyterms(self, keyterms: list[str]) -> None:
         """The framework's own, of the session and of what it detects: they come beside the user's."""
-        self._session_keyterms = [term for term in keyterms if term.strip()]
+        self._session_keyterms = [term for term in keyterms if term.strip() and len(term) <= MAX_CHARACTERS]
         for stream in self._streams:
             stream.update_options(keyterms=self._keyterms())
 
