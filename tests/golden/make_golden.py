@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugin")]
 from tests.random_model import FULL_SIZE, KINDS, Kind, write_random_nemo  # noqa: E402
 from tests.speech import utterance  # noqa: E402
 
-UTTERANCES, UTTERANCES_OF_KIND, UTTERANCES_AT_FULL_SIZE = 100, 10, 2
+UTTERANCES, UTTERANCES_OF_KIND, UTTERANCES_AT_FULL_SIZE = 100, 5, 2
 ENCODER_SEEDS = {1000: 13, 1001: 2, 1002: 5}
 """Seed: words. The first is longer than every left context."""
 

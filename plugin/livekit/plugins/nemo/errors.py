@@ -17,6 +17,7 @@ STATUS = {
     errors.UnknownModel.__name__: 404,
     errors.UnsupportedChunk.__name__: 400,
     errors.UnsupportedLanguage.__name__: 400,
+    errors.KeytermsError.__name__: 400,
     errors.AudioError.__name__: 400,
 }
 RETRYABLE = {errors.EngineFull.__name__, errors.Overrun.__name__, errors.StepFailed.__name__}
