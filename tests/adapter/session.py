@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from livekit.agents import Agent, AgentSession, ChatContext, ChatMessage, StopResponse
+from livekit.agents.types import NOT_GIVEN, NotGivenOr
 from livekit.agents.voice import UserInputTranscribedEvent
 from livekit.agents.voice.io import AudioInput
 
@@ -44,11 +45,15 @@ class Listener(Agent):
 class Conversation:
     """A session that hears what is spoken into it: `async with Conversation(stt, turn_detection="stt") as talk`."""
 
-    def __init__(self, stt: nemo.STT, **turn_handling: Any) -> None:
+    def __init__(self, stt: nemo.STT, stt_context_options: NotGivenOr[Any] = NOT_GIVEN, **turn_handling: Any) -> None:
         self.turns: asyncio.Queue[str] = asyncio.Queue()
         self.finals: list[str] = []
         self.states: list[str] = []
-        self.session: AgentSession[None] = AgentSession(stt=stt, turn_handling=turn_handling)  # type: ignore[arg-type]
+        self.session: AgentSession[None] = AgentSession(
+            stt=stt,
+            stt_context_options=stt_context_options,
+            turn_handling=turn_handling,  # type: ignore[arg-type]
+        )
         self._input = Queue()
         self.session.input.audio = self._input
         self.session.on("user_input_transcribed", self._on_transcribed)

@@ -4,7 +4,6 @@ tokens to the last one. What each takes in memory is what docs/models.md says.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -62,10 +61,13 @@ def _one(name: str, scratch: Path, python: str) -> dict[str, object]:
 
 def peak(*arguments: str) -> int:
     """The largest resident size of that program, in bytes."""
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, arguments
-    return usage.ru_maxrss * 1024
+    # Measured by a small process: of a large one's child it would be no less than its own.
+    measure = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", measure, sys.executable, *arguments]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 1024
 
 
 def _row_bytes(model: Model) -> int:
