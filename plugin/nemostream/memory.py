@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nemostream.models import sherpa
 from nemostream.models.bundle import WEIGHTS, encoder_file
 
 GRAPH_BYTES, PER_FILE_BYTE = 12 << 20, 1.25
@@ -19,7 +20,15 @@ def model_bytes(path: Path, precision: str | None) -> int:
 
     Args:
         precision: None: int8 if the bundle holds it, as Model.load chooses.
+
+    Raises:
+        BundleError: a folder of sherpa-onnx is not complete, or lacks that precision.
     """
-    encoders = [path / encoder_file(p) for p in ((precision,) if precision else ("int8", "fp32"))]
-    files = [*[e for e in encoders if e.is_file()][:1], path / WEIGHTS]
+    files = sherpa.find(path, precision).files if sherpa.is_sherpa(path) else _files(path, precision)
     return GRAPH_BYTES + int(PER_FILE_BYTE * sum(f.stat().st_size for f in files if f.is_file()))
+
+
+def _files(path: Path, precision: str | None) -> list[Path]:
+    """Of a bundle."""
+    encoders = [path / encoder_file(p) for p in ((precision,) if precision else ("int8", "fp32"))]
+    return [*[e for e in encoders if e.is_file()][:1], path / WEIGHTS]
