@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("nemo_parity", "properties", "many_streams", "kills", "soak", "sharing", "lossy_room")
+NAMES = ("nemo_parity", "properties", "many_streams", "kills", "soak", "sharing", "lossy_room", "sherpa_parity")
 
 
 def source_hash(patterns: list[str]) -> str:
