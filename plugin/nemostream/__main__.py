@@ -27,7 +27,7 @@ def _bar(label: str) -> Progress:
 @app.command()
 def transcribe(
     file: Annotated[str, typer.Argument(help="a sound or video file, - for standard input")],
-    model: Annotated[str | None, typer.Option(help="a name, a bundle folder or a .nemo file")] = None,
+    model: Annotated[str | None, typer.Option(help="a name, a bundle or sherpa-onnx folder, or a .nemo file")] = None,
     chunk_ms: Annotated[int | None, typer.Option(help="chunk size, one of those the model offers")] = None,
     decoder: Annotated[str | None, typer.Option(help="rnnt or ctc, where the model has both")] = None,
     precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
@@ -165,7 +165,7 @@ def serve(
 
 @app.command()
 def calibrate(
-    model: Annotated[str | None, typer.Argument(help="a name, a bundle folder or a .nemo file")] = None,
+    model: Annotated[str | None, typer.Argument(help="a name, a bundle or sherpa-onnx folder, or a .nemo file")] = None,
     precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
     threads: Annotated[int | None, typer.Option(help="of the encoder; default: one per core")] = None,
 ) -> None:

@@ -63,31 +63,20 @@ class Decoder(Protocol):
         alone). Returns each row's tokens, frames counted from the chunk's start; updates the rows' state."""
 
 
-class RnntDecoder:
-    """Greedy RNN-T: LSTM predictor, additive joint with ReLU (NeMo's RNNTDecoder and RNNTJoint)."""
+class PredictorRows:
+    """What an RNN-T decoder remembers of every stream: the predictor behind its last token, and its boosting tree."""
 
-    def __init__(self, weights: Mapping[str, Floats], max_symbols: int, capacity: int) -> None:
-        """`max_symbols`: tokens that one frame may emit at most, as in NeMo's greedy decoding."""
-        self._max_symbols = max_symbols
-        layers = sum(1 for k in weights if k.startswith("rnnt.lstm.") and k.endswith(".w_hh"))
-        self._lstm = [tuple(weights[f"rnnt.lstm.{i}.{p}"] for p in ("w_ih", "w_hh", "bias")) for i in range(layers)]
-        # The first layer's input product is folded into the embedding table: a token's gates are one look-up.
-        self._gates = weights["rnnt.embedding"] @ self._lstm[0][0] + self._lstm[0][2]
-        self._enc, self._enc_bias = weights["joint.enc.weight"], weights["joint.enc.bias"]
-        self._pred, self._pred_bias = weights["joint.pred.weight"], weights["joint.pred.bias"]
-        self._out, self._out_bias = weights["joint.out.weight"], weights["joint.out.bias"]
-        self._blank = self._out.shape[1] - 1
-        hidden = self._lstm[0][1].shape[0]
-        zeros = np.zeros((1, layers, hidden), np.float32)
-        self._start = self._predict(np.array([self._blank]), zeros, zeros)
-        self._g = np.zeros((capacity, self._pred.shape[1]), np.float32)
-        self._h = np.zeros((capacity, layers, hidden), np.float32)
-        self._c = np.zeros((capacity, layers, hidden), np.float32)
+    def __init__(self, start: tuple[Floats, Floats, Floats], capacity: int) -> None:
+        """`start`: the predictor behind nothing: its output (J,), h and c (layers, P)."""
+        self._start = start
+        self._g = np.zeros((capacity, *start[0].shape), np.float32)
+        self._h = np.zeros((capacity, *start[1].shape), np.float32)
+        self._c = np.zeros((capacity, *start[1].shape), np.float32)
         self._boosts = BoostRows(capacity)
         self._arrays: Arrays = {"g": self._g, "h": self._h, "c": self._c, "boost": self._boosts.states}
 
     def reset(self, row: int) -> None:
-        self._g[row], self._h[row], self._c[row] = (x[0] for x in self._start)
+        self._g[row], self._h[row], self._c[row] = self._start
         self._boosts.load(row, 0)
 
     def boost(self, row: int, tree: BoostingTree | None, keep: bool = False) -> None:
@@ -114,6 +103,26 @@ class RnntDecoder:
         self._g[row], self._h[row], self._c[row] = saved["g"], saved["h"], saved["c"]
         self._boosts.load(row, int(saved["boost"]))
 
+
+class RnntDecoder(PredictorRows):
+    """Greedy RNN-T: LSTM predictor, additive joint with ReLU (NeMo's RNNTDecoder and RNNTJoint)."""
+
+    def __init__(self, weights: Mapping[str, Floats], max_symbols: int, capacity: int) -> None:
+        """`max_symbols`: tokens that one frame may emit at most, as in NeMo's greedy decoding."""
+        self._max_symbols = max_symbols
+        layers = sum(1 for k in weights if k.startswith("rnnt.lstm.") and k.endswith(".w_hh"))
+        self._lstm = [tuple(weights[f"rnnt.lstm.{i}.{p}"] for p in ("w_ih", "w_hh", "bias")) for i in range(layers)]
+        # The first layer's input product is folded into the embedding table: a token's gates are one look-up.
+        self._gates = weights["rnnt.embedding"] @ self._lstm[0][0] + self._lstm[0][2]
+        self._enc, self._enc_bias = weights["joint.enc.weight"], weights["joint.enc.bias"]
+        self._pred, self._pred_bias = weights["joint.pred.weight"], weights["joint.pred.bias"]
+        self._out, self._out_bias = weights["joint.out.weight"], weights["joint.out.bias"]
+        self._blank = self._out.shape[1] - 1
+        hidden = self._lstm[0][1].shape[0]
+        zeros = np.zeros((1, layers, hidden), np.float32)
+        g, h, c = self._predict(np.array([self._blank]), zeros, zeros)
+        super().__init__((g[0], h[0], c[0]), capacity)
+
     def step(self, rows: Indices, encoded: Floats, frames: npt.NDArray[np.intp]) -> list[list[Token]]:
         batch, chunk, width = encoded.shape
         projected = (encoded.reshape(-1, width) @ self._enc + self._enc_bias).reshape(batch, chunk, -1)
@@ -136,7 +145,7 @@ class RnntDecoder:
                         best[i] = (logits[i, : self._blank] + tree.scores(int(states[i]))).argmax()
                         states[i] = tree.next(int(states[i]), int(best[i]))
                 which = np.flatnonzero(emits)
-                for b, p in zip(which.tolist(), _probability(logits[which], best[which]), strict=True):
+                for b, p in zip(which.tolist(), probability(logits[which], best[which]), strict=True):
                     out[b].append(Token(int(best[b]), int(at[b]), p))
                 new = self._predict(best, h, c)
                 g[which], h[which], c[which] = (x[which] for x in new)
@@ -214,7 +223,7 @@ class CtcDecoder:
         if len(b):
             labels = best[b, t]
             for i, frame, label, p in zip(
-                b.tolist(), t.tolist(), labels.tolist(), _probability(logits[b, t], labels), strict=True
+                b.tolist(), t.tolist(), labels.tolist(), probability(logits[b, t], labels), strict=True
             ):
                 out[i].append(Token(label, frame, p))
         heard = np.flatnonzero(frames > 0)
@@ -247,7 +256,7 @@ def _sigmoid(x: Floats) -> Floats:
     return y
 
 
-def _probability(logits: Floats, labels: npt.NDArray[np.intp]) -> list[float]:
+def probability(logits: Floats, labels: npt.NDArray[np.intp]) -> list[float]:
     """Softmax of each row of `logits` (n, V) at its label."""
     shifted = np.exp(logits - logits.max(1, keepdims=True))
     p = shifted[np.arange(len(labels)), labels] / shifted.sum(1)

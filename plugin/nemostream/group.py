@@ -41,10 +41,10 @@ class Group:
         self.model = model
         self.chunk_frames = chunk_frames
         self.counters = Counters()
-        self.load = Load(key, chunk_frames * model.frame_ms / 1000)
         self.rows: Rows[Hashable] = Rows(capacity, self._move)
         self.lanes = Lanes(model.mel, chunk_frames, capacity)
         self._encoder: EncoderRows = model.backend.rows(chunk_frames, capacity, model.spare_frames(chunk_frames))
+        self.load = Load(key, chunk_frames * model.frame_ms / 1000, dense=self._encoder.dense)
         self._decoders: dict[str, Decoder] = {}
         self._decoder_of: list[str] = []
         self._saved: dict[Hashable, tuple[Any, Any]] = {}

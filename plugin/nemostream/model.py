@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from nemostream.encoders import EncoderBackend
@@ -10,11 +13,19 @@ from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
 from nemostream.keyterms import Keyterms
 from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle, load_bundle
+from nemostream.models.sherpa import find, is_sherpa
 from nemostream.protocol import AUTO, Endpointing
 from nemostream.transcript import Vocabulary
 
+logger = logging.getLogger("nemostream")
+
 EOU_BLANK_MS = 1600
 """Run of blanks that ends a segment of a model with <EOU>, should it not say so."""
+
+SLOWER = (
+    "NeMo's graph computes the keys and values of its whole left context anew with every chunk, and neither its int8 "
+    "nor its decoder can run several streams at once"
+)
 
 
 class Model:
@@ -31,9 +42,16 @@ class Model:
     """
 
     def __init__(
-        self, bundle: Bundle, backend: EncoderBackend, precision: str, front_end: type[MelFilters] = MelFilters
+        self,
+        bundle: Bundle,
+        backend: EncoderBackend,
+        precision: str,
+        front_end: type[MelFilters] = MelFilters,
+        rnnt: Callable[[int], Decoder] | None = None,
     ) -> None:
+        """`rnnt`: makes RNN-T decoders of a capacity; None: they run on the bundle's weights."""
         info = bundle.info
+        self._rnnt = rnnt or partial(RnntDecoder, bundle.weights, info.max_symbols)
         self.bundle = bundle
         self.precision = precision
         self.backend = backend
@@ -53,7 +71,7 @@ class Model:
 
     @classmethod
     def load(cls, path: Path, precision: str | None, threads: int | None, encoder: str = "onnx") -> Model:
-        """Load a bundle folder.
+        """Load a bundle folder, or one of sherpa-onnx.
 
         Args:
             precision: "int8" or "fp32"; None takes the smallest the bundle holds.
@@ -63,6 +81,8 @@ class Model:
         Raises:
             BundleError: the folder cannot be used.
         """
+        if is_sherpa(path):
+            return cls._load_sherpa(path, precision, threads, encoder)
         bundle = load_bundle(path)
         held = bundle.info.precisions
         chosen = precision or ("int8" if "int8" in held else held[0])
@@ -75,6 +95,19 @@ class Model:
         from nemostream.encoders.onnx import OnnxBackend
 
         return cls(bundle, OnnxBackend(bundle, chosen, threads), chosen)
+
+    @classmethod
+    def _load_sherpa(cls, path: Path, precision: str | None, threads: int | None, encoder: str) -> Model:
+        from nemostream.encoders.sherpa import SherpaBackend
+
+        backend = SherpaBackend(find(path, precision), threads)
+        bundle = backend.bundle
+        logger.warning("%s is an export for sherpa-onnx; the .nemo of the same model is faster: %s", path, SLOWER)
+        if encoder == "null":
+            from nemostream.encoders.null import NullBackend, NullFilters
+
+            return cls(bundle, NullBackend(bundle), "null", NullFilters, backend.decoder)
+        return cls(bundle, backend, bundle.info.precisions[0], rnnt=backend.decoder)
 
     @property
     def chunks_ms(self) -> list[int]:
@@ -153,7 +186,7 @@ class Model:
     def decoder(self, name: str, capacity: int) -> Decoder:
         """State rows for one of the bundle's decoders."""
         if name == "rnnt":
-            return RnntDecoder(self.bundle.weights, self.bundle.info.max_symbols, capacity)
+            return self._rnnt(capacity)
         return CtcDecoder(self.bundle.weights, capacity)
 
 

@@ -82,10 +82,11 @@ class Load:
         expected: those of which audio flows.
         ready: live rows that wait, the longest first.
         batch: batch rows that wait.
+        dense: rows may ride along (Plan).
     """
 
-    def __init__(self, key: Hashable, chunk_seconds: float, cost: StepCost | None = None) -> None:
-        self.key, self.chunk_seconds = key, chunk_seconds
+    def __init__(self, key: Hashable, chunk_seconds: float, cost: StepCost | None = None, dense: bool = True) -> None:
+        self.key, self.chunk_seconds, self.dense = key, chunk_seconds, dense
         self.cost = cost or StepCost()
         self.slots: list[Slot] = []
         self.live = self.expected = 0
@@ -222,5 +223,5 @@ def _plan(group: Load, bound: float | None) -> Plan:
     if len(ready) > limit:
         ready.sort(key=lambda s: (not s.live, not s.urgent, _ready_at(s)))
     rows = sorted(slot.row for slot in ready[:limit])
-    dense = total if 2 * len(rows) > total and total <= limit else None
+    dense = total if group.dense and 2 * len(rows) > total and total <= limit else None
     return Plan(group.key, tuple(rows), dense)

@@ -11,6 +11,7 @@ import pytest
 from nemostream.encoders import Arrays, RowState
 from nemostream.errors import SnapshotError, StepFailed
 from nemostream.feed import Feed
+from nemostream.inbox import Options
 from nemostream.greedy import Token
 from nemostream.group import Group
 from nemostream.model import Model
@@ -33,7 +34,7 @@ def group_of(model: Model, chunk_ms: int, *owners: str, decoder: str = "rnnt", c
 
 def windows_of(model: Model, chunk_ms: int, samples: Samples) -> list[Samples]:
     """Of every chunk that the samples complete."""
-    feed = Feed(model.mel, model.chunk_frames(chunk_ms), NO_ENDPOINT)
+    feed = Feed(model.mel, model.chunk_frames(chunk_ms), Options(NO_ENDPOINT))
     feed.push(samples)
     windows = []
     while (window := feed.chunk()) is not None:

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("nemo_parity", "properties", "many_streams", "kills", "soak", "sharing", "lossy_room", "full_size")
+NAMES = (
+    *("nemo_parity", "properties", "many_streams", "kills", "soak", "sharing", "lossy_room"),
+    *("sherpa_parity", "full_size"),
+)
 
 
 def source_hash(patterns: list[str]) -> str:

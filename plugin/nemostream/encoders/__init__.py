@@ -71,6 +71,8 @@ class EncoderRows(Protocol):
     """T: encoder frames (80 ms each at 8x subsampling) that one step yields per row."""
     capacity: int
     """Rows there are."""
+    dense: bool
+    """The first n rows cost so much less than any n rows that a few of them may run in vain."""
 
     def reset(self, row: int) -> None:
         """Make `row` that of a stream that has heard nothing."""

@@ -25,6 +25,8 @@ class NullFilters(MelFilters):
 class NullRows:
     """Rows that count their frames."""
 
+    dense = True
+
     def __init__(self, d_model: int, chunk_frames: int, capacity: int) -> None:
         self.chunk_frames = chunk_frames
         self.capacity = capacity

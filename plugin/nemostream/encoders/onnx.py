@@ -12,6 +12,7 @@ so a step over the first n rows copies no state.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,23 +41,9 @@ class OnnxBackend:
         Raises:
             BundleError: the bundle lacks that precision, or onnxruntime cannot load its graph.
         """
-        import onnxruntime
-
         self.info = bundle.info
         path = bundle.encoder(precision)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.inter_op_num_threads = 1
-        # Idle threads sleep: they share their cores with mel, decoding and the event loop.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's classes share no public base
-            raise BundleError(
-                f"{path}: onnxruntime {onnxruntime.__version__} cannot load this graph "
-                f"({_first_line(error)}); convert the model again."
-            ) from error
+        self.session = open_session(path, threads, "convert the model again")
         found = [item.name for item in self.session.get_inputs()]
         if found != self._names():
             raise BundleError(f"{path}: the graph's inputs are not those of a streaming step; convert the model again.")
@@ -80,6 +67,8 @@ class OnnxBackend:
 
 class OnnxRows:
     """Rows of state for one chunk size; EncoderRows. Not thread-safe: one thread steps and commits."""
+
+    dense = True
 
     def __init__(self, backend: OnnxBackend, chunk_frames: int, capacity: int, spare_frames: int) -> None:
         info, encoder = backend.info, backend.info.encoder
@@ -153,7 +142,7 @@ class OnnxRows:
             self._session.run_with_iobinding(self._binding(count, gather))
         except Exception as error:  # onnxruntime's classes share no public base
             raise StepFailed(
-                f"the encoder failed on a batch of {count} ({_first_line(error)}); close the stream and open it again"
+                f"the encoder failed on a batch of {count} ({first_line(error)}); close the stream and open it again"
             ) from error
         encoded = self._enc[:count]
         if not np.isfinite(encoded).all():
@@ -204,6 +193,33 @@ class OnnxRows:
         return self._bindings[key]
 
 
-def _first_line(error: Exception) -> str:
+def open_session(path: Path, threads: int | None, remedy: str) -> Any:
+    """onnxruntime's session of a graph, on the CPU.
+
+    Args:
+        threads: for one run; None: one per core.
+        remedy: what to do if it cannot be loaded.
+
+    Raises:
+        BundleError: it cannot.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    # Idle threads sleep: they share their cores with mel, decoding and the event loop.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's classes share no public base
+        raise BundleError(
+            f"{path}: onnxruntime {onnxruntime.__version__} cannot load this graph ({first_line(error)}); {remedy}."
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the stack that onnxruntime adds."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

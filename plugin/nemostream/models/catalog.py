@@ -1,8 +1,8 @@
-"""Models by name: the one that ships, those of the hub, bundle folders, and .nemo files, converted on first use.
+"""Models by name: the one that ships, those of the hub, folders, and .nemo files, converted on first use.
 
 resolve(None)                # the embedded default
 resolve("nvidia/parakeet_realtime_eou_120m-v1")  # one that was downloaded; `download` does that
-resolve("bundles/toy")       # a bundle folder, as it is
+resolve("bundles/toy")       # a folder, as it is: a bundle, or one of sherpa-onnx (sherpa.py)
 resolve("model.nemo")        # converted once, kept under XDG_CACHE_HOME/nemostream
 """
 
@@ -41,11 +41,11 @@ def named(name: str) -> Path | None:
 
 
 def resolve(name_or_path: str | Path | None) -> Path:
-    """The bundle folder of a model.
+    """The folder of a model, a bundle or one of sherpa-onnx.
 
     Args:
-        name_or_path: one of names() or downloaded(), a bundle folder, or a .nemo file; None for the default. A name
-            wins over a folder of the same name in the working directory: "./name" means the folder.
+        name_or_path: one of names() or downloaded(), a folder, or a .nemo file; None for the default. A name wins
+            over a folder of the same name in the working directory: "./name" means the folder.
 
     Raises:
         UnknownModel: none of these.
