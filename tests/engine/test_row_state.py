@@ -11,9 +11,9 @@ import pytest
 from nemostream.encoders import Arrays, RowState
 from nemostream.errors import SnapshotError, StepFailed
 from nemostream.feed import Feed
-from nemostream.inbox import Options
 from nemostream.greedy import Token
 from nemostream.group import Group
+from nemostream.inbox import Options
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import NO_ENDPOINT, Samples
