@@ -48,14 +48,18 @@ class Checkpoint:
     tokenizer: bytes | None = None
 
     def model(self) -> ConformerModel:
-        """Our modules with these weights, in eval mode.
+        """Our modules with these very weights, in eval mode.
 
         Raises:
             CheckpointError: a weight is missing, too many, or of another shape than the config says.
         """
+        import torch
+
         from nemostream.models.heads import ConformerModel
 
-        model = ConformerModel(self.config)
+        # Without weights of its own: those of a large model are as much memory again.
+        with torch.device("meta"):
+            model = ConformerModel(self.config)
         wanted = model.state_dict()
         for name, value in wanted.items():
             found = self.state.get(name)
@@ -72,7 +76,7 @@ class Checkpoint:
                     f"{self.path}: weight {name} belongs to no layer that is supported; use a plain "
                     "cache-aware FastConformer."
                 )
-        model.load_state_dict({name: self.state[name] for name in wanted})
+        model.load_state_dict({name: self.state[name] for name in wanted}, assign=True)
         return model.eval()
 
 
@@ -91,17 +95,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             raw = _yaml(_member(archive, CONFIG, path).read(_CONFIG_LIMIT), path)
             config = read_config(raw, str(path))
             tokenizer = _tokenizer(archive, raw, path)
-            weights = io.BytesIO(_member(archive, WEIGHTS, path).read())
+            state = _state(_member(archive, WEIGHTS, path), path)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         why = str(error).partition("\n")[0].rstrip(":")  # tarfile appends a line for every format it tried
         raise CheckpointError(f"{path}: not a readable .nemo archive ({why}); download it again.") from error
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler or zip reader met
-        raise CheckpointError(
-            f"{path}: {WEIGHTS} is damaged or holds more than tensors, it was not loaded; "
-            "download the model again from its publisher."
-        ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: {WEIGHTS} is not a state dict of tensors; save the model again with save_to.")
     state = {str(name): value.float() for name, value in state.items()}
@@ -112,6 +109,19 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
                 f"{path}: {name} of shape {shape} is not in {WEIGHTS}; save the model again with a current NeMo."
             )
     return Checkpoint(path, config, state, tokenizer)
+
+
+def _state(member: IO[bytes], path: Path) -> Any:
+    import torch
+
+    content = io.BytesIO(member.read())
+    try:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler or zip reader met
+        raise CheckpointError(
+            f"{path}: {WEIGHTS} is damaged or holds more than tensors, it was not loaded; "
+            "download the model again from its publisher."
+        ) from error
 
 
 def write_checkpoint(

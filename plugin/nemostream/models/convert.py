@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import onnx
 
     from nemostream.models.heads import ConformerModel
+    from nemostream.models.step import StreamingStep
 
 Progress = Callable[[str], None]
 OPSET = 17
@@ -94,18 +95,17 @@ def convert(
         asked = ", ".join(precisions) or "none"
         raise BundleError(f"{out_dir}: cannot make precisions {asked}; choose fp32, int8 or both.")
     say(f"reading {nemo_path.name}")
-    checkpoint = read_checkpoint(nemo_path)
-    model = checkpoint.model()
+    source = _read(nemo_path)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
     try:
-        _export(checkpoint, model, work, precisions, say)
+        _export(source, work, precisions, say)
         say("writing decoder weights")
-        np.savez(work / WEIGHTS, allow_pickle=False, **decoder_weights(checkpoint, model))
-        (work / TOKENS).write_bytes(msgspec.json.encode(checkpoint.config.tokens))
-        if checkpoint.tokenizer is not None:
-            (work / TOKENIZER).write_bytes(checkpoint.tokenizer)
-        info = _info(checkpoint, name or nemo_path.stem, precisions, settings or Settings())
+        np.savez(work / WEIGHTS, allow_pickle=False, **source.weights)
+        (work / TOKENS).write_bytes(msgspec.json.encode(source.config.tokens))
+        if source.tokenizer is not None:
+            (work / TOKENIZER).write_bytes(source.tokenizer)
+        info = _info(source.config, name or nemo_path.stem, precisions, settings or Settings())
         files = {file.name: describe_file(file) for file in sorted(work.iterdir())}
         manifest = msgspec.json.encode(replace(info, files=files))
         (work / MANIFEST).write_bytes(msgspec.json.format(manifest, indent=1))
@@ -122,14 +122,32 @@ def convert(
     return replace(bundle, path=out_dir)
 
 
-def _export(
-    checkpoint: Checkpoint, model: ConformerModel, work: Path, precisions: Sequence[Precision], say: Progress
-) -> None:
+@dataclass(slots=True)
+class _Source:
+    """What a bundle is made of. Of a large checkpoint no more than this stays in memory: `step` is a copy."""
+
+    path: Path
+    config: ConformerConfig
+    tokenizer: bytes | None
+    weights: dict[str, Floats]
+    step: StreamingStep | None
+
+
+def _read(path: Path) -> _Source:
+    from nemostream.models.step import StreamingStep
+
+    checkpoint = read_checkpoint(path)
+    model = checkpoint.model()
+    step = StreamingStep(model.encoder, getattr(model, "prompt_kernel", None)).eval()
+    return _Source(path, checkpoint.config, checkpoint.tokenizer, decoder_weights(checkpoint, model), step)
+
+
+def _export(source: _Source, work: Path, precisions: Sequence[Precision], say: Progress) -> None:
     try:
         import onnx
     except ImportError as error:
         raise CheckpointError(
-            f"{checkpoint.path}: converting needs onnx; run pip install 'livekit-plugins-nemo[convert]'."
+            f"{source.path}: converting needs onnx; run pip install 'livekit-plugins-nemo[convert]'."
         ) from error
     from nemostream.models.quantize import quantize_rows
 
@@ -137,7 +155,9 @@ def _export(
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         # Above 2 GB torch leaves the tensors as loose files beside the graph; onnx gathers them again.
         raw = Path(scratch) / "step.onnx"
-        _export_step(model, raw)
+        assert source.step is not None
+        _export_step(source.step, source.config, raw)
+        source.step = None  # the graphs are as large again
         if "fp32" in precisions:
             _save(onnx.load(raw), work / encoder_file("fp32"))
         if "int8" in precisions:
@@ -148,15 +168,15 @@ def _export(
             refuse_fused(work / encoder_file("int8"))
 
 
-def _export_step(model: ConformerModel, path: Path) -> None:
+def _export_step(step: StreamingStep, whole: ConformerConfig, path: Path) -> None:
     """Trace the step with B = 2, T = 2 and every ring column but the newest masked; all three sizes stay free."""
     import torch
 
-    from nemostream.models.step import StreamingStep, input_names, output_names, state_shapes
+    from nemostream.models.step import input_names, output_names, state_shapes
 
-    config = model.encoder.config
+    config = whole.encoder
     batch, frames, columns = 2, 2, config.left_context
-    prompted = model.config.prompt is not None
+    prompted = whole.prompt is not None
     ring = torch.zeros(batch, config.n_heads, columns, config.d_model // config.n_heads)
     tail = torch.zeros(batch, config.conv_kernel - 1, config.d_model)
     example = (
@@ -175,7 +195,7 @@ def _export_step(model: ConformerModel, path: Path) -> None:
             free[f"{kind}{layer}"][2], free[f"{kind}{layer}_new"][2] = "C", "T"
     with _silence(), torch.no_grad():
         torch.onnx.export(
-            StreamingStep(model.encoder, getattr(model, "prompt_kernel", None)).eval(),
+            step,
             example,
             str(path),
             input_names=inputs,
@@ -248,8 +268,7 @@ def decoder_weights(checkpoint: Checkpoint, model: ConformerModel) -> dict[str, 
     return weights
 
 
-def _info(checkpoint: Checkpoint, name: str, precisions: Sequence[Precision], settings: Settings) -> ModelInfo:
-    config = checkpoint.config
+def _info(config: ConformerConfig, name: str, precisions: Sequence[Precision], settings: Settings) -> ModelInfo:
     encoder, mel, transducer = config.encoder, config.mel, config.transducer
     chunks = encoder.chunk_frames
     decoders: list[Decoder] = ["rnnt"] if transducer else []
