@@ -24,8 +24,8 @@ PREROLL = 10
 """Windows (320 ms) in front of speech that go on with it. A window later the detector is rarely sure; a model that has
 heard nothing before needs a moment of silence."""
 SETTLE_MS = 600
-"""Silence behind speech in which a model has said all of it: what it emits late (model.json: up to 200 ms), and what the
-detector called the end too early."""
+"""Silence behind speech in which a model has said all of it: what it emits late, and what was spoken on when the
+detector had called it the end."""
 LEAST_BLANK_MS = 400
 """What ends a segment by default. Silence passes for so long, or for as long as endpointing waits, and SETTLE_MS: so
 segments end where they would without the gate."""
