@@ -3,9 +3,9 @@
 OPENBLAS_NUM_THREADS=1 python -m bench.gate --utterances 240 --pauses 2,10 --chunk-ms 160,1120
 
 Held-out clips ($SHARED/corpus_en_heldout, see bench/speech.py), so many in ten streams, a pause of quiet noise in front
-of each and at the end. Streams are sent blocks of 100 ms, all of them before the next step, on a clock that counts
-blocks: nothing is paced, so CPU is what the engine's thread needs, mel frames and detector included, files and the
-corpus not. Steps are counted per stream.
+of each and at the end; each stream begins 100 ms behind the one before, so that their chunks are complete at different
+moments. They are sent blocks of 100 ms, all of them before the next step, on a clock that counts blocks: nothing is
+paced, so CPU is what the engine's thread needs, mel frames and detector included. Steps are counted per stream.
 """
 
 from __future__ import annotations
@@ -101,11 +101,12 @@ def measure(model: Model, chunk_ms: int, pause: float, gate: bool, clips: Sequen
     with TimedVad() as detector:
         run()
         began = time.process_time()
-        for start in range(0, max(map(len, audio)), BLOCK):
-            talking = [i for i in range(STREAMS) if start < len(audio[i])]
-            parts = [audio[i][start : start + BLOCK] for i in talking]
-            lengths = [len(part) for part in parts]
-            core.hear("bench", Pushes(talking, [start] * len(talking), lengths, np.concatenate(parts)))
+        for moment in range(0, max(map(len, audio)) + STREAMS * BLOCK, BLOCK):
+            starts = {i: moment - i * BLOCK for i in range(STREAMS) if 0 <= moment - i * BLOCK < len(audio[i])}
+            if starts:
+                parts = [audio[i][start : start + BLOCK] for i, start in starts.items()]
+                pushes = Pushes(list(starts), list(starts.values()), list(map(len, parts)), np.concatenate(parts))
+                core.hear("bench", pushes)
             now += BLOCK / SAMPLE_RATE
             run()
         for i in range(STREAMS):

@@ -15,8 +15,10 @@ from nemostream.protocol import Endpointing, Samples
 from nemostream.vad import WINDOW
 
 PASSES = 3 * WINDOW
-talk = st.lists(st.sampled_from("sss...........r"), max_size=80)
-"""A window of speech, one of silence, or something else that goes on in its order."""
+talk = st.lists(st.tuples(st.sampled_from("s..r"), st.integers(1, 20)), max_size=8).map(
+    lambda runs: [what for what, length in runs for _ in range(length)]
+)
+"""Windows of speech, of silence, or something else that goes on in its order, a few of each."""
 
 
 @dataclass

@@ -273,13 +273,13 @@ class Feed:
         the gate keeps back goes first."""
         while self._unjudged:
             first = self._unjudged[0]
+            judge = isinstance(first, SampleQueue) and (len(first) >= WINDOW or len(self._unjudged) == 1)
+            if judge and self.ear is not None:
+                break
+            self._release()
             if isinstance(first, SampleQueue):
-                if self.ear is not None and (len(first) >= WINDOW or len(self._unjudged) == 1):
-                    break
-                self._release()
                 put(self._inbox, first.take(len(first)))
             else:
-                self._release()
                 if isinstance(first, Options):
                     self._listen_as(first, open=True)
                 elif first.gap and self.ear is not None:

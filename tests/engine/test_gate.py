@@ -130,9 +130,12 @@ def test_a_stream_that_is_saved_in_any_state_goes_on_the_same(
             elif what == "save" and saves:
                 clock, opened = driver._pushed[1], driver.core._seats[("driver", 1)].stream.opened
                 saved = snapshot.encode(driver.core.snapshot(("driver", 1)))
+                waiting = driver.core._seats[("driver", 1)].stream.feed.waiting
                 finals += driver.finals(1)
                 driver = Driver(toy, chunk_ms=chunk_ms)
-                driver.open(1, resume=saved, skip_silence=True, endpointing=opened.endpointing, run=not late)
+                driver.open(1, resume=saved, skip_silence=True, endpointing=opened.endpointing, run=False)
+                assert driver.core._seats[("driver", 1)].stream.feed.waiting == waiting
+                driver.run(most=0 if late else None)
                 assert driver.of(1, Started)[0].at_sample == clock
                 driver._pushed[1] = clock
         driver.close(1)
@@ -257,13 +260,16 @@ def test_a_word_that_ends_its_block_is_final_when_nothing_follows(toy: Model) ->
 @pytest.mark.parametrize("endpointing", [BLANKS, NO_ENDPOINT, Endpointing(blank_ms=2000)])
 def test_text_is_final_before_the_gate_closes_for_long(toy: Model, chunk_ms: int, endpointing: Endpointing) -> None:
     """Whatever ends segments, and whatever part of a chunk is missing."""
-    driver = gated(toy, chunk_ms=chunk_ms, endpointing=endpointing)
-    driver.push(1, say("hello"))
-    driver.push(1, silence(passes_for(endpointing) + 2 * WINDOW))
-    assert driver.text(1) == "hello"
-    calls = driver.calls
-    driver.push(1, silence(160_000))
-    assert driver.calls == calls and len(driver.finals(1)) == 1
+    for frames in range(14):
+        driver = gated(toy, chunk_ms=chunk_ms, endpointing=endpointing)
+        driver.push(1, np.concatenate([say("yes"), silence(frames * FRAME), say("stop")]))
+        driver.push(1, silence(passes_for(endpointing) + 2 * WINDOW))
+        assert driver.text(1).split()[-1] == "stop"
+        calls, finals = driver.calls, len(driver.finals(1))
+        driver.push(1, silence(160_000))
+        assert driver.calls == calls
+        driver.close(1)
+        assert len(driver.finals(1)) == finals
 
 
 def test_a_segment_that_ended_by_itself_costs_no_flush(toy: Model) -> None:
@@ -313,6 +319,8 @@ def test_silence_is_saved_too(toy: Model) -> None:
     driver.open(2, resume=saved[-1].snapshot, skip_silence=True)
     (started,) = driver.of(2, Started)
     assert started.at_sample == 1600 * sum(c.taken for c in saved)
+    feed = driver.core._seats[("driver", 2)].stream.feed
+    assert feed.gate and feed.gate.held and feed.waiting == feed.gate.held + feed.tail
 
 
 def test_many_pauses_of_a_file_are_no_overrun(toy: Model) -> None:
