@@ -8,10 +8,13 @@ few that the tests bring along.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,18 +29,35 @@ NOISE = 3e-4
 """Standard deviation of what is heard in a pause: a quiet room, not digital silence."""
 
 
+class Clip(NamedTuple):
+    """A sentence and what is said in it."""
+
+    samples: Samples
+    text: str
+
+
 @lru_cache
 def sentences() -> tuple[Samples, ...]:
-    """Every clip, one sentence each."""
+    """Every clip of SHARDS, one sentence each."""
+    return tuple(clip.samples for clip in _clips(SHARDS))
+
+
+def clips_with_text(most: int) -> list[Clip]:
+    """The first so many clips of all shards."""
+    return list(itertools.islice(_clips(None), most))
+
+
+def _clips(shards: int | None) -> Iterator[Clip]:
     folder = Path(os.environ.get("SHARED", ROOT.parent / "shared")) / "corpus_en_heldout"
-    found: list[Samples] = []
-    for lines in sorted(folder.glob("*[0-9].jsonl"))[:SHARDS]:
+    found = sorted(folder.glob("*[0-9].jsonl"))[:shards]
+    for lines in found:
         shard = np.concatenate([block for block, _ in read_audio(lines.with_suffix(".opus"))])
         for line in lines.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             start = round(row["start"] * SAMPLE_RATE)
-            found.append(shard[start : start + round(row["duration"] * SAMPLE_RATE)])
-    return tuple(found) or tuple(clips.clip(name) for name in clips.TEXTS)
+            yield Clip(shard[start : start + round(row["duration"] * SAMPLE_RATE)], row["text"])
+    if not found:
+        yield from (Clip(clips.clip(name), text) for name, text in clips.TEXTS.items())
 
 
 def conversation(seed: int, seconds: float, share: float = 0.5) -> Samples:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from typer.testing import CliRunner, Result
 from nemostream import transcribe
 from nemostream.__main__ import app, main
 from nemostream.models.bundle import Bundle
-from tests.clips import path
+from tests.clips import clip, path
 
 MONDAY = str(path("monday"))
 
@@ -64,6 +65,24 @@ def test_json_lines_are_interims_then_finals(chunk: str) -> None:
         for word in line["words"]:
             assert set(word) == {"text", "start", "end", "confidence"}
             assert 0 <= word["start"] < word["end"] and 0 < word["confidence"] <= 1
+
+
+def test_long_silence_can_be_skipped(tmp_path: Path) -> None:
+    """The clip behind a minute of silence: its words at their times, for few steps."""
+    file = tmp_path / "late.wav"
+    late = np.concatenate([np.zeros(60 * 16_000, np.float32), clip("monday"), np.zeros(32_000, np.float32)])
+    with wave.open(str(file), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes((late * 32767).astype("<i2").tobytes())
+    lines = [json.loads(x) for x in call("transcribe", "--skip-silence", "--json", str(file)).stdout.splitlines()]
+    assert 60 <= lines[0]["start"] <= 61.5
+    core = transcribe.open_file_stream(None, None, None, None, skip_silence=True)
+    for _ in transcribe.run(core, file):
+        pass
+    (group,) = core.groups.values()
+    assert group.counters.steps * group.load.chunk_seconds <= len(clip("monday")) / 16_000 + 3
 
 
 def test_subtitles() -> None:

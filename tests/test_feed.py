@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from nemostream.feed import Feed
+from nemostream.gate import PREROLL
 from nemostream.inbox import Options, Request
 from nemostream.mel import MelFilters
 from nemostream.protocol import Endpointing
+from nemostream.vad import WINDOW
 
 
 @pytest.fixture
@@ -41,3 +43,33 @@ def test_a_request_is_open_when_no_chunk_in_front_of_it_is_complete(filters: Mel
     assert feed.heard == 3 * 2560 and feed.waiting == 1000
     feed.answered()
     assert feed.heard == 3 * 2560 + 1000 and not feed.waiting and not feed.asked
+
+
+@pytest.mark.parametrize("rest", [0, 100])
+@pytest.mark.parametrize("asked", ["request", "change"])
+def test_what_a_gate_keeps_back_goes_in_front_of_what_comes_behind_it(
+    filters: MelFilters, rest: int, asked: str
+) -> None:
+    """The clock jumps over what was dropped; then comes all that was not, in its order."""
+    jumps: list[int] = []
+
+    def jump(gap: Request, finalised: bool) -> bool:
+        jumps.append(gap.gap)
+        return finalised
+
+    options = Options(Endpointing(), skip_silence=True)
+    feed = Feed(filters, 14, options, jump)
+    samples = np.arange(30 * WINDOW + rest, dtype=np.float32)
+    feed.push(samples)
+    while feed.window_ready:
+        feed.judged(feed.take_window(), False)
+    assert feed.heard == 0 and feed.skips
+    if asked == "request":
+        feed.request(Request("flush", 7))
+    else:
+        feed.change(options)
+    kept = PREROLL * WINDOW + rest
+    assert jumps == [len(samples) - kept] and feed.heard == kept
+    assert (feed.lane.window[feed.lane.filled - kept : feed.lane.filled] == samples[-kept:]).all()
+    assert (feed.open_request is not None) == (asked == "request")
+    assert feed.past == len(samples) and feed.waiting == 0

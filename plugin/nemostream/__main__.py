@@ -31,6 +31,7 @@ def transcribe(
     chunk_ms: Annotated[int | None, typer.Option(help="chunk size, one of those the model offers")] = None,
     decoder: Annotated[str | None, typer.Option(help="rnnt or ctc, where the model has both")] = None,
     precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
+    skip_silence: Annotated[bool, typer.Option("--skip-silence", help="do not run the model on long silence")] = False,
     realtime: Annotated[bool, typer.Option("--realtime", help="feed the file at the speed of speech")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line, interim results included")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="SubRip cues")] = False,
@@ -46,7 +47,7 @@ def transcribe(
     with _bar("transcribing") as bar:
         task = bar.add_task("", total=1.0)
         began = time.monotonic()
-        core = work.open_file_stream(model, chunk_ms, decoder, precision)
+        core = work.open_file_stream(model, chunk_ms, decoder, precision, skip_silence)
         for events, samples, part in work.run(core, source):
             for event in events:
                 write(event)

@@ -80,6 +80,7 @@ class Client:
         decoder: Literal["rnnt", "ctc"] | None = None,
         endpointing: Endpointing | None = None,
         keyterms: Sequence[str] = (),
+        skip_silence: bool = False,
         priority: Priority = "live",
         resume: bytes | None = None,
         timeout: float = OPEN_TIMEOUT,
@@ -103,6 +104,7 @@ class Client:
                 decoder=decoder,
                 endpointing=endpointing,
                 keyterms=tuple(keyterms),
+                skip_silence=skip_silence,
                 priority=priority,
                 resume=resume,
             )

@@ -8,12 +8,13 @@ feed.open_request # now the request; `more` waits until `answered`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nemostream.errors import SnapshotError
+from nemostream.gate import Gate, GateState, passes_for
 from nemostream.inbox import (
     Item,
     Options,
@@ -29,7 +30,7 @@ from nemostream.inbox import (
 )
 from nemostream.lanes import Lane, Lanes
 from nemostream.mel import MelFilters
-from nemostream.protocol import SAMPLE_RATE, Endpointing, Pcm, Samples
+from nemostream.protocol import SAMPLE_RATE, Pcm, Samples
 from nemostream.vad import WINDOW, Ear, EarState
 
 GAP_FINALISES = SAMPLE_RATE * 400 // 1000
@@ -56,6 +57,7 @@ class FeedState:
     inbox: list[Part]
     open_request: Request | None
     ear: EarState | None
+    gate: GateState | None
 
 
 class Feed:
@@ -63,7 +65,9 @@ class Feed:
     change of its options begins, never depends on how far the steps have come.
 
     Attributes:
-        ear: voice activity of this stream; None while it is off.
+        ear: voice activity of this stream; None while nobody asks for it.
+        gate: keeps silence from the model; None while it is off.
+        skipped: samples that the gate has dropped.
         options: what was asked for last.
         reached: what counts in the chunk that is next.
         lane: the window, and how far it has come.
@@ -76,10 +80,13 @@ class Feed:
         filters: MelFilters,
         chunk_frames: int,
         options: Options,
-        jump: Callable[[int], None] = lambda samples: None,
+        jump: Callable[[Request, bool], bool] = lambda gap, finalised: finalised,
     ) -> None:
-        """`jump(samples)` is told of a gap when all before it has been finalised."""
+        """`jump(gap, finalised)` is told of a gap when its turn comes, and whether all audio before it is finalised.
+        True: it needed no step and is answered."""
         self.ear: Ear | None = None
+        self.gate: Gate | None = None
+        self.skipped = 0
         self.options = options
         self.lane = Lane(Lanes(filters, chunk_frames, 1))
         self.finalised = 0
@@ -90,7 +97,7 @@ class Feed:
         self._inbox: deque[Item] = deque()
         self._requests = 0
         self._waiting = 0
-        self._listen_as(options.endpointing)
+        self._listen_as(options, open=False)
         self._reach(options)
 
     def push(self, samples: Samples | Pcm) -> None:
@@ -138,21 +145,38 @@ class Feed:
 
     def judged(self, window: Samples, endpoint: bool) -> None:
         """The detector has heard a window, and the end of speech in it or not."""
-        put(self._inbox, window)
-        if endpoint:
-            self._requests += 1
-            self._inbox.append(Request("endpoint"))
+        if self.gate is None:
+            put(self._inbox, window)
+        else:
+            assert self.ear is not None
+            self._let(self.gate.hear(window, self.ear.speaking))
+            dropped = self.gate.drop()
+            self._waiting -= dropped
+            self.skipped += dropped
+        if endpoint and (self.gate is None or self.gate.open):
+            self._let([Request("endpoint")])
         self._pass()
 
     @property
     def waiting(self) -> int:
-        """Samples behind the window."""
+        """Samples behind the window, and not dropped."""
         return self._waiting
+
+    @property
+    def past(self) -> int:
+        """Samples that need never come again: heard, or dropped."""
+        return self.lane.heard + self.skipped
+
+    @property
+    def skips(self) -> bool:
+        """All that came is silence, and what comes is expected to be."""
+        return self.gate is not None and not (self.gate.open or self.window_ready or self.ready)
 
     @property
     def behind(self) -> bool:
         """More than a whole chunk waits beside the next one: the stream is catching up."""
-        return self.lane.filled + self._waiting > self._span + 2 * self._step
+        held = self.gate.held if self.gate else 0
+        return self.lane.filled + self._waiting - held > self._span + 2 * self._step
 
     @property
     def tail(self) -> int:
@@ -220,6 +244,7 @@ class Feed:
             inbox=inbox,
             open_request=self.open_request,
             ear=None if self.ear is None else self.ear.export(),
+            gate=None if self.gate is None else self.gate.export(),
         )
 
     def load(self, saved: FeedState) -> None:
@@ -234,37 +259,59 @@ class Feed:
         self.open_request = saved.open_request
         self._reach(saved.reached)
         self.ear = None if saved.ear is None else Ear.load(saved.ear)
+        self.gate = None if saved.gate is None else Gate.load(saved.gate)
         self._unjudged = deque(map(from_part, saved.unjudged))
         self._inbox = deque(map(from_part, saved.inbox))
         asked = [x for x in (*self._unjudged, *self._inbox, self.open_request) if isinstance(x, Request)]
         self._requests = len(asked)
         self._waiting = sum(map(length, self._unjudged)) + sum(map(length, self._inbox))
+        self._waiting += self.gate.held if self.gate else 0
         self._pass()
 
     def _pass(self) -> None:
-        """Let through what the detector need not hear: a rest in front of something else than audio, for instance."""
+        """Let through what the detector need not hear: a rest in front of something else than audio, for instance. What
+        the gate keeps back goes first."""
         while self._unjudged:
             first = self._unjudged[0]
+            judge = isinstance(first, SampleQueue) and (len(first) >= WINDOW or len(self._unjudged) == 1)
+            if judge and self.ear is not None:
+                break
+            self._release()
             if isinstance(first, SampleQueue):
-                if self.ear is not None and (len(first) >= WINDOW or len(self._unjudged) == 1):
-                    break
                 put(self._inbox, first.take(len(first)))
             else:
                 if isinstance(first, Options):
-                    self._listen_as(first.endpointing)
+                    self._listen_as(first, open=True)
                 elif first.gap and self.ear is not None:
                     self.ear = Ear(self.ear.silence_samples)
                 self._inbox.append(first)
             self._unjudged.popleft()
         self._fill()
 
-    def _listen_as(self, endpointing: Endpointing) -> None:
-        if endpointing.vad_ms is None:
+    def _listen_as(self, options: Options, open: bool) -> None:
+        """`open`: a gate that was not there is. (The model has begun to hear.)"""
+        vad_ms = options.endpointing.vad_ms
+        self.gate = (self.gate or Gate(0, open)) if options.skip_silence else None
+        if self.gate is not None:
+            self.gate.passes = passes_for(options.endpointing)
+        if vad_ms is None and self.gate is None:
             self.ear = None
             return
-        silence_samples = endpointing.vad_ms * SAMPLE_RATE // 1000
+        silence_samples = None if vad_ms is None else vad_ms * SAMPLE_RATE // 1000
         self.ear = self.ear or Ear(silence_samples)
         self.ear.silence_samples = silence_samples
+
+    def _release(self) -> None:
+        if self.gate is not None:
+            self._let(self.gate.release())
+
+    def _let(self, items: Sequence[Samples | Request]) -> None:
+        for item in items:
+            if isinstance(item, Request):
+                self._requests += 1
+                self._inbox.append(item)
+            else:
+                put(self._inbox, item)
 
     def _fill(self) -> None:
         """Fill the window, as far as the next request; who asks is heard when no chunk in front is complete."""
@@ -282,9 +329,9 @@ class Feed:
                 return
             elif isinstance(first, Request):
                 self._inbox.popleft()
-                if first.gap and self.heard == self.finalised:
+                if first.reason == "gap" and self._jump(first, self.heard == self.finalised):
                     self._requests -= 1
-                    self._jump(first.gap)  # nothing is pending, so no step is needed
+                    self.finalised = self.heard
                     continue
                 self.open_request = first
                 return

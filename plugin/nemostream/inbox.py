@@ -24,6 +24,8 @@ class Request:
     flush_id: int | None = None
     gap: int = 0
     """Samples by which the clock jumps once the request is answered."""
+    silent: bool = False
+    """Of the gate: speech ended long before it, so nothing may be pending that needs a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,13 @@ class Options:
 
     Attributes:
         prompt: place of its language in the encoder's prompt; 0 where the model takes none.
+        skip_silence: it has a gate.
     """
 
     endpointing: Endpointing
     prompt: int = 0
     keyterms: tuple[str, ...] = ()
+    skip_silence: bool = False
 
 
 @dataclass(slots=True)

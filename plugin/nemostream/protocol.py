@@ -69,8 +69,9 @@ class Open:
 
     `model`: a name or a bundle path, None for the default; `chunk_ms`: None for the bundle's default;
     `decoder`: "rnnt" or "ctc", None for the bundle's default; `endpointing`: None for the bundle's default; `keyterms`:
-    words and phrases that are said more often here than elsewhere; `recoverable`: send Checkpoints; `resume`: go on
-    where that snapshot was taken (the same model, chunk size and decoder, or Refused with SnapshotError).
+    words and phrases that are said more often here than elsewhere; `skip_silence`: long silence is not run through the
+    model; `recoverable`: send Checkpoints; `resume`: go on where that snapshot was taken (the same model, chunk size
+    and decoder, or Refused with SnapshotError).
     """
 
     stream: int
@@ -80,6 +81,7 @@ class Open:
     decoder: Literal["rnnt", "ctc"] | None = None
     endpointing: Endpointing | None = None
     keyterms: tuple[str, ...] = ()
+    skip_silence: bool = False
     priority: Priority = "live"
     recoverable: bool = False
     resume: bytes | None = None

@@ -59,6 +59,9 @@ class Runner:
     def step(self) -> list[Done] | None:
         """Run the next step if one is due, and what must come before it. None: nothing was."""
         listened = self._listen()
+        skipped: list[Done] = [(seat, []) for seat in listened if seat.seated and seat.stream.feed.skips]
+        if skipped:
+            return skipped  # no step tells of them, and a checkpoint may be due
         self._finalise_idle()
         plan = scheduler.choose(self._clock(), self._loads())
         if isinstance(plan, scheduler.Plan):
@@ -130,8 +133,8 @@ class Runner:
                 return self._run(group, Batch.of(*zip(*found, strict=True)), None)
         return None
 
-    def _listen(self) -> bool:
-        """Voice activity for every stream that wants it; True if there was something to hear."""
+    def _listen(self) -> list[Seat]:
+        """Voice activity for every stream that wants it; those for which there was something to hear."""
         listening = [seat for key, seat in self._listening.items() if self._seats.get(key) is seat]
         self._listening = {}
         if listening:
@@ -139,7 +142,7 @@ class Runner:
         now = self._clock()
         for seat in listening:
             self.refresh(seat, now)
-        return bool(listening)
+        return listening
 
     def _finalise_idle(self) -> None:
         slots = ((seat.slot, seat.stream.feed.busy) for seat in self._seats)

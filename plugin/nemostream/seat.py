@@ -81,7 +81,7 @@ class Seat:
                 raise SnapshotError(f"the saved stream decodes with {saved.row.decoder}, not {self._decoder}")
             self.stream.load(saved.stream, saved.feed)
             self._state = saved.row
-        self._saved_at = self.stream.feed.heard
+        self._saved_at = self.stream.feed.past
         self._opened_at = self._saved_at
         self._late: deque[int | None] = deque(maxlen=MAX_MESSAGES // 2)
 
@@ -148,12 +148,15 @@ class Seat:
             self.slot.wait(now, feed.asked, stream.feed.behind)
         elif self.slot.ready_at is not None:
             self.slot.rest()
+        if feed.skips:
+            self.slot.expect(False)  # until audio comes again, of which nobody knows yet what it is
         lanes, row = lane.lanes, lane.row
         lanes.plain[row] = plain = feed.plain and not self.closing
         lanes.hushed[row] = plain and stream.idle
         lanes.ahead[row] = stream.ahead
         lanes.usage_at[row] = stream.usage_at
-        lanes.save_at[row] = self._saved_at + CHECKPOINT_SAMPLES if stream.opened.recoverable else NEVER
+        save_at = self._saved_at + CHECKPOINT_SAMPLES - feed.skipped
+        lanes.save_at[row] = save_at if stream.opened.recoverable else NEVER
 
     def took(self, samples: int | None) -> None:
         """A message came: so much audio, which went on where the stream stood, or something else (None)."""
@@ -181,7 +184,7 @@ class Seat:
     @property
     def checkpoint_near(self) -> bool:
         """`checkpoint` may be due. Cheap: it is asked after every step."""
-        return self.stream.feed.heard - self._saved_at >= CATCHING_UP_SAMPLES or self.taken >= MAX_MESSAGES
+        return self.stream.feed.past - self._saved_at >= CATCHING_UP_SAMPLES or self.taken >= MAX_MESSAGES
 
     def checkpoint(self, events: Sequence[Event]) -> list[Event]:
         """Save a recoverable stream now and then; and always with a Final that came of time, not of what was sent: a
@@ -194,12 +197,12 @@ class Seat:
         if not stream.opened.recoverable or not stream.settled or stream.feed.waiting > MAX_BACKLOG["live"]:
             return []
         timed = any(isinstance(e, Final) and e.reason == "idle" for e in events)
-        again = stream.feed.behind and stream.feed.heard < self._opened_at + REPLAY_SAMPLES
+        again = stream.feed.behind and stream.feed.past < self._opened_at + REPLAY_SAMPLES
         interval = CATCHING_UP_SAMPLES if again else CHECKPOINT_SAMPLES
-        due = stream.feed.heard - self._saved_at >= interval or self.taken >= MAX_MESSAGES
+        due = stream.feed.past - self._saved_at >= interval or self.taken >= MAX_MESSAGES
         if not timed and not due:
             return []
-        self._saved_at = stream.feed.heard
+        self._saved_at = stream.feed.past
         messages, samples = self._untouched()
         return [self._saved(self.snapshot(samples), messages)]
 

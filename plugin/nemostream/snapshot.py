@@ -20,7 +20,7 @@ from nemostream.errors import SnapshotError
 from nemostream.feed import FeedState
 from nemostream.stream import StreamState
 
-FORMAT = 4
+FORMAT = 5
 """Grows with every change of these classes: a snapshot of another format is refused."""
 
 

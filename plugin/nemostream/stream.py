@@ -17,6 +17,7 @@ import numpy as np
 
 from nemostream.errors import AudioError, Overrun, SnapshotError
 from nemostream.feed import GAP_FINALISES, Feed, FeedState
+from nemostream.gate import SETTLED
 from nemostream.greedy import Token
 from nemostream.inbox import Options, Request
 from nemostream.model import Model
@@ -83,12 +84,12 @@ class Stream:
         self.generation = 0
         self.chunk_frames = chunk_frames
         self._model = model
-        self.feed = Feed(model.mel, chunk_frames, self._asked, self._jump)
+        self.feed = Feed(model.mel, chunk_frames, self._asked, self._jump_at_once)
         self.keyterms = opened.keyterms
         self._trial: _Trial | None = None
         self._scribe = Scribe(model, self.event, lambda: self.feed.heard)
         self._reconciler = Reconciler(model.vocabulary)
-        self._jumped = 0  # of what was pushed: time that a long gap jumped over
+        self._jumped = 0  # of what was pushed: time that a long gap jumped over, or the gate before a resume
         self._silent = 0  # of its clock: time without audio
         self._reported = 0
         self._sequence = 0
@@ -159,7 +160,7 @@ class Stream:
     @property
     def ahead(self) -> int:
         """Its clock minus what was heard."""
-        return self.feed.waiting + self._jumped
+        return self.feed.waiting + self.feed.skipped + self._jumped
 
     @property
     def settled(self) -> bool:
@@ -293,7 +294,8 @@ class Stream:
     @property
     def _asked(self) -> Options:
         opened, model = self.opened, self._model
-        return Options(opened.endpointing or model.endpointing, model.prompt(opened.language), opened.keyterms)
+        endpointing, prompt = opened.endpointing or model.endpointing, model.prompt(opened.language)
+        return Options(endpointing, prompt, opened.keyterms, opened.skip_silence)
 
     @property
     def _chunks(self) -> int:
@@ -312,7 +314,15 @@ class Stream:
 
     def _jump(self, samples: int) -> None:
         """From the first encoder frame that begins behind what was heard, the clock is ahead by `samples` more."""
-        self._scribe.jump(-(-self.feed.heard // self._model.frame_samples), samples)
+        if samples:
+            self._scribe.jump(-(-self.feed.heard // self._model.frame_samples), samples)
+
+    def _jump_at_once(self, gap: Request, finalised: bool) -> bool:
+        """Jump, if that needs no step: nothing is pending, or silence alone."""
+        silent = gap.silent and self._scribe.empty and self.feed.heard - self._consumed <= SETTLED
+        if finalised or silent:
+            self._jump(gap.gap)
+        return finalised or silent
 
     def _begin_trial(self) -> _Trial:
         """ceil((pending + P) / chunk) steps: what is pending and P of silence behind it."""
@@ -346,8 +356,7 @@ class Stream:
         until = -(-(self.feed.heard + self._model.flush_samples) // self._model.frame_samples)
         self._reconciler = self._reconciler.after_flush(sorted_.given, trial.tokens, until)
         events = self._scribe.close(request.reason, request.flush_id, sorted_.new)
-        if request.gap:
-            self._jump(request.gap)
+        self._jump(request.gap)
         self._trial = None
         self.feed.answered()
         return events

@@ -22,7 +22,9 @@ BLOCK = SAMPLE_RATE // 10
 Write = Callable[[Event], None]
 
 
-def open_file_stream(model: str | None, chunk_ms: int | None, decoder: str | None, precision: str | None) -> Core:
+def open_file_stream(
+    model: str | None, chunk_ms: int | None, decoder: str | None, precision: str | None, skip_silence: bool = False
+) -> Core:
     """A core with one stream open, number 1.
 
     Raises:
@@ -30,7 +32,8 @@ def open_file_stream(model: str | None, chunk_ms: int | None, decoder: str | Non
     """
     core = Core(peek=False)
     core.add_model(model, Model.load(catalog.resolve(model), precision, None))
-    opened = Open(1, model, chunk_ms, decoder=cast(Literal["rnnt", "ctc"], decoder), priority="batch")
+    chosen = cast(Literal["rnnt", "ctc"] | None, decoder)
+    opened = Open(1, model, chunk_ms, decoder=chosen, skip_silence=skip_silence, priority="batch")
     core.handle(None, opened)
     _check(core.take_events().get(None, []))
     return core

@@ -1,4 +1,4 @@
-"""Voice activity, the second source of endpoints: Silero's network through its ONNX graph, all streams as one batch.
+"""Voice activity, for endpoints and for the gate: Silero's network through its ONNX graph, all streams as one batch.
 
 (endpoint,) = Vad().listen([ear], [window])
 """
@@ -30,45 +30,50 @@ ROUNDS = 32
 class EarState:
     """An Ear as plain data."""
 
-    silence_samples: int
+    silence_samples: int | None
     state: Floats
     context: Floats
-    speaking: bool
+    spoken: bool
     quiet: int
 
 
 class Ear:
     """What the detector remembers of one stream."""
 
-    __slots__ = ("_quiet", "_speaking", "context", "silence_samples", "state")
+    __slots__ = ("_quiet", "_spoken", "context", "silence_samples", "state")
 
-    def __init__(self, silence_samples: int) -> None:
-        """`silence_samples`: silence behind speech that makes an endpoint."""
+    def __init__(self, silence_samples: int | None) -> None:
+        """`silence_samples`: silence behind speech that makes an endpoint; None: there are none."""
         self.silence_samples = silence_samples
         self.state: Floats = np.zeros((2, 128), np.float32)
         self.context: Floats = np.zeros(CONTEXT, np.float32)
-        self._speaking = False
+        self._spoken = False  # since the last endpoint
         self._quiet = 0
 
+    @property
+    def speaking(self) -> bool:
+        """The last window was speech."""
+        return self._spoken and not self._quiet
+
     def export(self) -> EarState:
-        return EarState(self.silence_samples, self.state, self.context, self._speaking, self._quiet)
+        return EarState(self.silence_samples, self.state, self.context, self._spoken, self._quiet)
 
     @classmethod
     def load(cls, saved: EarState) -> Ear:
         ear = cls(saved.silence_samples)
         ear.state, ear.context = saved.state, saved.context
-        ear._speaking, ear._quiet = saved.speaking, saved.quiet
+        ear._spoken, ear._quiet = saved.spoken, saved.quiet
         return ear
 
     def judge(self, probability: float) -> bool:
         """Take the network's word for a window; True if speech has just ended."""
         if probability >= SPEECH:
-            self._speaking, self._quiet = True, 0
-        elif self._speaking and (probability < SILENCE or self._quiet):
+            self._spoken, self._quiet = True, 0
+        elif self._spoken and (probability < SILENCE or self._quiet):
             self._quiet += WINDOW
-        if not self._speaking or self._quiet < self.silence_samples:
+        if not self._spoken or self.silence_samples is None or self._quiet < self.silence_samples:
             return False
-        self._speaking, self._quiet = False, 0
+        self._spoken, self._quiet = False, 0
         return True
 
 

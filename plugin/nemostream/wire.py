@@ -15,7 +15,7 @@ import msgspec
 from nemostream import errors
 from nemostream.errors import EngineFull, NemostreamError, WireError
 
-VERSION = 2
+VERSION = 3
 """Of this file, packing.py and protocol.py. Two processes that differ do not talk (VersionMismatch)."""
 MAX_FRAME = 64 << 20
 """Bytes. One snapshot of the largest models is about half of that."""

@@ -11,7 +11,9 @@ from livekit.agents.stt import SpeechEventType
 from livekit import rtc
 from livekit.plugins import nemo
 from nemostream.engine import Engine
-from nemostream.protocol import Endpointing
+from nemostream.group import Group
+from nemostream.protocol import Endpointing, Open
+from nemostream.seat import Key, Seat
 from tests.adapter.helpers import (
     check_order,
     clip,
@@ -199,3 +201,26 @@ async def test_usage_is_reported_for_all_audio(stt: nemo.STT) -> None:
         e.recognition_usage.audio_duration for e in of(events, SpeechEventType.RECOGNITION_USAGE) if e.recognition_usage
     ]
     assert usage == [pytest.approx(3.0), pytest.approx(0.5)]
+
+
+async def test_a_stream_may_skip_silence(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wish reaches the engine, and words lie where they were spoken."""
+    opened: list[Open] = []
+    init = Seat.__init__
+
+    def noted(seat: Seat, key: Key, message: Open, group: Group) -> None:
+        opened.append(message)
+        init(seat, key, message, group)
+
+    monkeypatch.setattr(Seat, "__init__", noted)
+    speech = clip("monday")
+    async with nemo.STT(engine=engine, skip_silence=True) as stt:
+        stream = stt.stream()
+        push(stream, silence(4.0))
+        push(stream, speech.pcm)
+        stream.end_input()
+        events = await read_to_end(stream)
+    check_order(events)
+    assert [message.skip_silence for message in opened] == [True]
+    (data,) = [e.alternatives[0] for e in of(events, FINAL) if e.alternatives[0].text]
+    assert 4.0 <= data.start_time < data.end_time <= 4.1 + len(speech.pcm) / 16_000

@@ -78,9 +78,11 @@ def opened(stream: int, draw: Any) -> Open:
     endpointing = Endpointing(draw(st.sampled_from([None, 400])), vad)
     live = draw(st.sampled_from(["live", "live", "batch"]))
     chunk_ms = draw(st.sampled_from([160, 160, 1120]))
-    return Open(stream, chunk_ms=chunk_ms, endpointing=endpointing, priority=live)
+    skips = draw(st.sampled_from([False, False, True]))
+    return Open(stream, chunk_ms=chunk_ms, endpointing=endpointing, skip_silence=skips, priority=live)
 
 
+@pytest.mark.usefixtures("loud_is_speech")
 @settings(max_examples=examples(25), deadline=None)
 @given(data=st.data())
 def test_streams_hear_the_same_together_and_alone(toy: Model, data: st.DataObject) -> None:
@@ -88,7 +90,7 @@ def test_streams_hear_the_same_together_and_alone(toy: Model, data: st.DataObjec
     compared by tests/remote/test_ledger.py, whose audio is taken together too.)"""
     draw = data.draw
     together, alone = Twin(toy, True), Twin(toy, False)
-    audio = [utterance(seed, 3) for seed in range(STREAMS)]
+    audio = [np.concatenate([utterance(seed, 3), np.zeros(30_000, np.float32)]) for seed in range(STREAMS)]
     clocks = [0] * STREAMS
     mails: list[list[Message]] = [[opened(i, draw) for i in range(STREAMS)]]
     for _ in range(draw(st.integers(3, 12))):

@@ -33,21 +33,25 @@ def frames(tokens: list[Token]) -> list[tuple[int, int]]:
     return [(t.id, t.frame) for t in tokens]
 
 
+@pytest.mark.usefixtures("loud_is_speech")
 @settings(max_examples=examples(8), deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     chunk_ms=st.sampled_from([160, 560]),
     endpointing=st.sampled_from([Endpointing(), Endpointing(blank_ms=None, vad_ms=200)]),
+    skips=st.booleans(),
     moves=st.lists(st.sampled_from(["open", "close", "step", "step", "part", "part"]), min_size=10, max_size=60),
 )
 def test_batch_streams_that_are_parked_at_any_moment_say_the_same(
-    toy: Model, seed: int, chunk_ms: int, endpointing: Endpointing, moves: list[str]
+    toy: Model, seed: int, chunk_ms: int, endpointing: Endpointing, skips: bool, moves: list[str]
 ) -> None:
     """Three files on two rows, flushes in them, and live streams that come and go between any two steps."""
     sent = []
     for i in range(BATCH):
         messages = []
-        for n, part in enumerate(np.array_split(utterance(seed + i), PARTS)):
+        pause = np.zeros(32_000 if skips else 0, np.float32)
+        samples = np.concatenate([pause, utterance(seed + i, 3), pause, utterance(seed + i + 1, 2)])
+        for n, part in enumerate(np.array_split(samples, PARTS)):
             messages += [("push", part), ("flush", n)] if n % 2 else [("push", part)]
         sent.append(messages)
 
@@ -57,7 +61,7 @@ def test_batch_streams_that_are_parked_at_any_moment_say_the_same(
         else:
             driver.flush(stream, what, run=run)  # type: ignore[arg-type]
 
-    driver = Driver(toy, chunk_ms=chunk_ms, max_streams=2, endpointing=endpointing)
+    driver = Driver(toy, chunk_ms=chunk_ms, max_streams=2, endpointing=endpointing, skip_silence=skips)
     for i in range(BATCH):
         driver.open(i, priority="batch", run=False)
     left = [iter(m) for m in sent]
@@ -87,7 +91,7 @@ def test_batch_streams_that_are_parked_at_any_moment_say_the_same(
         driver.close(stream, drain=False, run=False)
     driver.run()
     for stream in range(BATCH):
-        alone = Driver(toy, chunk_ms=chunk_ms, max_streams=1, endpointing=endpointing)
+        alone = Driver(toy, chunk_ms=chunk_ms, max_streams=1, endpointing=endpointing, skip_silence=skips)
         alone.open(stream, priority="batch")
         for message in sent[stream]:
             tell(alone, stream, *message, run=True)

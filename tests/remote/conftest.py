@@ -10,12 +10,12 @@ from nemostream import idle
 from nemostream.engine import Engine, EngineConfig
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
-from tests.engine.conftest import toy, toy_int8
+from tests.engine.conftest import loud_is_speech, toy, toy_int8
 from tests.remote.neighbour import Neighbour
 from tests.remote.raw import eventually
 from tests.serving import ServedEngine
 
-__all__ = ["toy", "toy_int8"]
+__all__ = ["loud_is_speech", "toy", "toy_int8"]
 
 
 @pytest.fixture(scope="module")

@@ -92,18 +92,40 @@ def test_losing_the_engine_at_any_moment_changes_no_final(
     toy: Model, chunk_ms: int, seed: int, losses: int, vad: bool, decoder: str
 ) -> None:
     """Three streams with flushes, gaps and mutes; messages and events on their way are lost with it."""
-    endpointing = Endpointing(blank_ms=400, vad_ms=300 if vad else None)
+    opened = Open(0, chunk_ms=chunk_ms, decoder=decoder, endpointing=Endpointing(vad_ms=300 if vad else None))  # type: ignore[arg-type]
+    check_losses(toy, opened, {i: utterance(seed + i, 6) for i in range(3)}, seed, losses)
+
+
+@pytest.mark.parametrize("chunk_ms", [80, 1120])
+@settings(max_examples=examples(3, 4), deadline=None)
+@given(seed=st.integers(0, 10_000), losses=st.integers(1, 6), vad=st.booleans())
+@pytest.mark.usefixtures("loud_is_speech")
+def test_losing_the_engine_while_silence_is_skipped_changes_no_final(
+    toy: Model, chunk_ms: int, seed: int, losses: int, vad: bool
+) -> None:
+    """The same, and long pauses between words."""
+    opened = Open(0, chunk_ms=chunk_ms, endpointing=Endpointing(vad_ms=300 if vad else None), skip_silence=True)
+    pause = np.zeros(3 * SAMPLE_RATE, np.float32)
+    talks = {
+        i: np.concatenate([part for n in range(3) for part in (pause, utterance(seed + 3 * i + n, 2))])
+        for i in range(3)
+    }
+    check_losses(toy, opened, talks, seed, losses)
+
+
+def check_losses(model: Model, opened: Open, talks: dict[int, np.ndarray], seed: int, losses: int) -> None:
+    """Finals are those of an engine that was not lost."""
     rng = np.random.default_rng(seed)
-    scripts = {i: script(rng, i, utterance(seed + i, 6)) for i in range(3)}
+    scripts = {i: script(rng, i, talk) for i, talk in talks.items()}
     order = rng.permutation([i for i, messages in scripts.items() for _ in messages]).tolist()
     lose_at = set(rng.integers(0, len(order), losses).tolist())
     runs = []
     for disturbed in (False, True):
         left = {i: iter(messages) for i, messages in scripts.items()}
-        rig = Rig(toy, peek=True)
+        rig = Rig(model, peek=True)
         random = np.random.default_rng(seed + 1)
         for i in scripts:
-            rig.send(Open(i, chunk_ms=chunk_ms, decoder=decoder, endpointing=endpointing))  # type: ignore[arg-type]
+            rig.send(dataclasses.replace(opened, stream=i))
         for n, i in enumerate(order):
             lost = disturbed and n in lose_at
             rig.send(next(left[i]), arrives=not lost)

@@ -106,6 +106,8 @@ def convert(
         if source.tokenizer is not None:
             (work / TOKENIZER).write_bytes(source.tokenizer)
         info = _info(source.config, name or nemo_path.stem, precisions, settings or Settings())
+        for file in work.iterdir():
+            file.chmod(0o644)  # onnx makes the tensors of a large graph readable by nobody else
         files = {file.name: describe_file(file) for file in sorted(work.iterdir())}
         manifest = msgspec.json.encode(replace(info, files=files))
         (work / MANIFEST).write_bytes(msgspec.json.format(manifest, indent=1))

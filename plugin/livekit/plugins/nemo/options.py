@@ -28,6 +28,7 @@ class STTOptions:
     language: LanguageCode | None = None
     endpointing: Endpointing | None = None
     keyterms: tuple[str, ...] = ()
+    skip_silence: bool = False
 
     def __post_init__(self) -> None:
         if self.model is not None and not self.model.strip():

@@ -52,6 +52,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         language: for models that speak several; else the bundle's own.
         endpointing: when an utterance ends without being asked to; the model's own way by default.
         keyterms: names and phrases, up to 1,000, that are heard more easily; those of the session come beside them.
+        skip_silence: do not run the model on long silence: cheaper, and a little less accurate (docs/capacity.md).
         speaker_id: who speaks, where all of this STT's audio is one known person's; then every transcript says so,
             which LiveKit's MultiSpeakerAdapter asks for. The model itself tells no speakers apart.
         engine: "shared" is the machine's engine, a process of its own that all processes use and that is started when
@@ -70,6 +71,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         language: NotGivenOr[str] = NOT_GIVEN,
         endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
         keyterms: NotGivenOr[list[str]] = NOT_GIVEN,
+        skip_silence: NotGivenOr[bool] = NOT_GIVEN,
         speaker_id: NotGivenOr[str] = NOT_GIVEN,
         engine: Literal["shared", "local"] | AnyEngine = "shared",
     ) -> None:
@@ -93,6 +95,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             language=language,
             endpointing=endpointing,
             keyterms=keyterms,
+            skip_silence=skip_silence,
         )
         self._session_keyterms: list[str] = []
         self.speaker_id = speaker_id if is_given(speaker_id) else None
@@ -121,6 +124,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         language: NotGivenOr[str] = NOT_GIVEN,
         endpointing: NotGivenOr[Endpointing] = NOT_GIVEN,
         keyterms: NotGivenOr[list[str]] = NOT_GIVEN,
+        skip_silence: NotGivenOr[bool] = NOT_GIVEN,
     ) -> STTOptions:
         """`opts` with what is given put in its place, checked."""
         return STTOptions(
@@ -129,6 +133,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             language=LanguageCode(language) if is_given(language) else opts.language,
             endpointing=endpointing if is_given(endpointing) else opts.endpointing,
             keyterms=tuple(dict.fromkeys(keyterms)) if is_given(keyterms) else opts.keyterms,
+            skip_silence=skip_silence if is_given(skip_silence) else opts.skip_silence,
         )
 
     def update_options(
@@ -204,6 +209,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
                 language=opts.language,
                 endpointing=opts.endpointing,
                 keyterms=opts.keyterms,
+                skip_silence=opts.skip_silence,
                 priority=priority,
                 resume=resume,
                 timeout=timeout,
