@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from typer.testing import CliRunner, Result
 from nemostream import transcribe
 from nemostream.__main__ import app, main
 from nemostream.models.bundle import Bundle
+from nemostream.protocol import Samples
 from tests.clips import clip, path
+from tests.speech import utterance
 
 MONDAY = str(path("monday"))
 
@@ -36,11 +39,27 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
     return err
 
 
+def wav(file: Path, samples: Samples) -> Path:
+    with wave.open(str(file), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes((samples * 32767).astype("<i2").tobytes())
+    return file
+
+
 def test_without_flags_the_text_alone_is_on_standard_output() -> None:
     done = subprocess.run([sys.executable, "-m", "nemostream", "transcribe", MONDAY], capture_output=True, check=True)
     lines = done.stdout.decode().splitlines()
     assert lines and all(line and line == line.strip() for line in lines)
     assert done.stderr == b""
+
+
+def test_a_language_that_the_model_lacks_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = fails(monkeypatch, capsys, "transcribe", "--language", "fr", MONDAY)
+    assert "speaks en, not fr" in said
 
 
 def test_the_console_script_is_installed() -> None:
@@ -69,13 +88,8 @@ def test_json_lines_are_interims_then_finals(chunk: str) -> None:
 
 def test_long_silence_can_be_skipped(tmp_path: Path) -> None:
     """The clip behind a minute of silence: its words at their times, for few steps."""
-    file = tmp_path / "late.wav"
-    late = np.concatenate([np.zeros(60 * 16_000, np.float32), clip("monday"), np.zeros(32_000, np.float32)])
-    with wave.open(str(file), "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(16_000)
-        out.writeframes((late * 32767).astype("<i2").tobytes())
+    late = [np.zeros(60 * 16_000, np.float32), clip("monday"), np.zeros(32_000, np.float32)]
+    file = wav(tmp_path / "late.wav", np.concatenate(late))
     lines = [json.loads(x) for x in call("transcribe", "--skip-silence", "--json", str(file)).stdout.splitlines()]
     assert 60 <= lines[0]["start"] <= 61.5
     core = transcribe.open_file_stream(None, None, None, None, skip_silence=True)
@@ -83,6 +97,25 @@ def test_long_silence_can_be_skipped(tmp_path: Path) -> None:
         pass
     (group,) = core.groups.values()
     assert group.counters.steps * group.load.chunk_seconds <= len(clip("monday")) / 16_000 + 3
+
+
+def test_keyterms_change_which_words_are_heard(random_bundle: Bundle) -> None:
+    """Of a random model, which is sure of nothing."""
+    command = "transcribe", "--decoder", "ctc", "--model", str(random_bundle.path), MONDAY
+    terms = "then con and of pro reason in is sun this http pyth ex the com function github zone end".split()
+    plain = call(*command).stdout
+    assert plain and call(*command, *(x for term in terms for x in ("--keyterm", term))).stdout != plain
+
+
+def test_a_language_is_asked_for_and_the_one_that_was_heard_is_told(
+    kind_bundle: Callable[[str], Bundle], tmp_path: Path
+) -> None:
+    file = wav(tmp_path / "toy.wav", np.concatenate([utterance(seed)[1] for seed in range(3)]))
+    command = "transcribe", "--json", "--model", str(kind_bundle("prompt").path), str(file)
+    spoken = {language: call(*command, "--language", language).stdout for language in ("en", "hi")}
+    assert spoken["en"] != spoken["hi"]
+    told = {json.loads(line).get("language") for line in "".join(spoken.values()).splitlines()}
+    assert told & {"en-US", "hi-IN", "de-DE"}
 
 
 def test_subtitles() -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, cast
+from typing import Annotated, Any, BinaryIO, Literal, cast
 
 import typer
 from rich.console import Console
@@ -31,6 +31,8 @@ def transcribe(
     chunk_ms: Annotated[int | None, typer.Option(help="chunk size, one of those the model offers")] = None,
     decoder: Annotated[str | None, typer.Option(help="rnnt or ctc, where the model has both")] = None,
     precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
+    language: Annotated[str | None, typer.Option(help="for models that take one; default: they find it out")] = None,
+    keyterm: Annotated[list[str] | None, typer.Option(help="a name or phrase to favour; may be repeated")] = None,
     skip_silence: Annotated[bool, typer.Option("--skip-silence", help="do not run the model on long silence")] = False,
     realtime: Annotated[bool, typer.Option("--realtime", help="feed the file at the speed of speech")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line, interim results included")] = False,
@@ -47,7 +49,8 @@ def transcribe(
     with _bar("transcribing") as bar:
         task = bar.add_task("", total=1.0)
         began = time.monotonic()
-        core = work.open_file_stream(model, chunk_ms, decoder, precision, skip_silence)
+        asked: dict[str, Any] = {"language": language, "keyterms": keyterm or (), "skip_silence": skip_silence}
+        core = work.open_file_stream(model, chunk_ms, decoder, precision, **asked)
         for events, samples, part in work.run(core, source):
             for event in events:
                 write(event)
@@ -62,7 +65,9 @@ def convert(
     out: Annotated[Path, typer.Argument(help="the bundle folder to make")],
     name: Annotated[str | None, typer.Option(help="the model's name; default: the file's")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32, int8; may be given twice; default: both")] = None,
-    language: Annotated[list[str] | None, typer.Option(help="what it speaks; may be repeated; default: en")] = None,
+    language: Annotated[
+        list[str] | None, typer.Option(help="what it writes; may be repeated; default: its prompts, or en")
+    ] = None,
     decoder: Annotated[str | None, typer.Option(help="the default decoder, rnnt or ctc")] = None,
     flush_silence_ms: Annotated[int, typer.Option(help="silence that a flush runs behind the pending audio")] = 320,
     emission_delay_ms: Annotated[int, typer.Option(help="how long after a sound its token comes out")] = 0,
@@ -72,7 +77,7 @@ def convert(
     from nemostream.models.convert import convert as run
 
     chosen = cast(Literal["rnnt", "ctc"] | None, decoder)
-    settings = Settings(tuple(language or ["en"]), chosen, flush_silence_ms, emission_delay_ms)
+    settings = Settings(tuple(language or ()), chosen, flush_silence_ms, emission_delay_ms)
     with _stderr.status("converting") as status:
         bundle = run(
             checkpoint, out, name=name, precisions=_precisions(precision), settings=settings, progress=status.update

@@ -23,17 +23,25 @@ Write = Callable[[Event], None]
 
 
 def open_file_stream(
-    model: str | None, chunk_ms: int | None, decoder: str | None, precision: str | None, skip_silence: bool = False
+    model: str | None,
+    chunk_ms: int | None,
+    decoder: str | None,
+    precision: str | None,
+    *,
+    language: str | None = None,
+    keyterms: Sequence[str] = (),
+    skip_silence: bool = False,
 ) -> Core:
-    """A core with one stream open, number 1.
+    """A core with one stream open, number 1; what is asked for is Open's.
 
     Raises:
-        NemostreamError: the model, chunk size, decoder or precision cannot be had.
+        NemostreamError: the model does not have it.
     """
     core = Core(peek=False)
     core.add_model(model, Model.load(catalog.resolve(model), precision, None))
     chosen = cast(Literal["rnnt", "ctc"] | None, decoder)
-    opened = Open(1, model, chunk_ms, decoder=chosen, skip_silence=skip_silence, priority="batch")
+    asked: dict[str, Any] = {"language": language, "keyterms": tuple(keyterms), "skip_silence": skip_silence}
+    opened = Open(1, model, chunk_ms, decoder=chosen, priority="batch", **asked)
     core.handle(None, opened)
     _check(core.take_events().get(None, []))
     return core
@@ -78,7 +86,7 @@ def writer(form: Literal["text", "json", "srt", "vtt"], out: TextIO) -> Write:
 
 
 def as_json(event: Interim | Final) -> dict[str, Any]:
-    """The event as `transcribe --json` prints it, times in seconds."""
+    """The event as `transcribe --json` prints it, times in seconds; the language where the model says one."""
     words = [_word_json(w) for w in event.words]
     return {
         "type": "final" if isinstance(event, Final) else "interim",
@@ -86,6 +94,7 @@ def as_json(event: Interim | Final) -> dict[str, Any]:
         "start": words[0]["start"] if words else None,
         "end": words[-1]["end"] if words else None,
         "words": words,
+        **({"language": event.language} if event.language else {}),
     }
 
 
