@@ -27,6 +27,9 @@ POOL = 400
 MOST_ROWS = 96
 JOINED = 0.25
 """Share of rows in which a second sentence follows after a pause: speech goes on after an end of sentence."""
+PAUSED, PAUSE_S = 0.3, (1.0, 6.0)
+"""Share of batches in which everybody is silent for so long before speaking, as a microphone mostly is: what lies behind
+a long silence is heard worse by a model that never had one. All rows of a batch, so that little of it is padding."""
 
 
 TENSORS = ("samples", "lengths", "tokens", "token_lengths", "voiced")
@@ -69,15 +72,16 @@ class Batches(Dataset[Batch]):
         rng = np.random.default_rng([self.seed, step])
         clean = self.schedule.stage(step).clean
         lookahead = int(rng.choice(self.config.lookaheads, p=self.config.lookahead_weights))
-        rows = [self.row(clips, clean, rng) for clips in self.pick(clean, rng)]
-        return collate(rows, lookahead)
+        paused = not clean and rng.random() < PAUSED
+        picked = self.pick(clean, self.seconds / 2 if paused else self.seconds, rng)
+        return collate([self.row(clips, clean, paused, rng) for clips in picked], lookahead)
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Clip]:
         indices = np.searchsorted(self.cumulative, rng.random(count)).clip(max=len(self.clips) - 1)
         return [self.clips[i] for i in indices]
 
-    def pick(self, clean: bool, rng: np.random.Generator) -> list[tuple[Clip, ...]]:
-        """Rows of one clip, or two that follow each other, of about one length and `seconds` together."""
+    def pick(self, clean: bool, speech_s: float, rng: np.random.Generator) -> list[tuple[Clip, ...]]:
+        """Rows of one clip, or two that follow each other, of about one length and `speech_s` seconds together."""
         singles, seconds = self.draw(POOL, rng), self.draw(POOL, rng)
         joined = (rng.random(POOL) < JOINED) & (not clean)
         pool = [(a, b) if join else (a,) for a, b, join in zip(singles, seconds, joined, strict=True)]
@@ -86,20 +90,23 @@ class Batches(Dataset[Batch]):
         picked: list[tuple[Clip, ...]] = []
         total = 0
         for clips in pool[start:] + pool[:start][::-1]:  # a start near the end goes on with the next shorter ones
-            if total >= self.seconds * SAMPLE_RATE or len(picked) == MOST_ROWS:
+            if total >= speech_s * SAMPLE_RATE or len(picked) == MOST_ROWS:
                 break
             picked.append(clips)
             total += _samples(clips)
         return picked
 
-    def row(self, clips: tuple[Clip, ...], clean: bool, rng: np.random.Generator) -> tuple[Samples, tuple[int, ...]]:
+    def row(
+        self, clips: tuple[Clip, ...], clean: bool, paused: bool, rng: np.random.Generator
+    ) -> tuple[Samples, tuple[int, ...]]:
         """Samples and tokens of one row. 0.3 to 0.6 s of silence stand behind, for the last word to come out."""
         tokens = tuple(token for clip in clips for token in clip.tokens)
         if clean:
             return np.pad(clips[0].wave(), (0, SAMPLE_RATE // 3)), tokens
-        parts = [silence(0.0, 0.5, rng)]
-        for clip in clips:
-            parts += [clip.wave(), silence(0.3, 0.6, rng)]
+        parts = [silence(*(PAUSE_S if paused else (0.0, 0.5)), rng), clips[0].wave()]
+        for clip in clips[1:]:
+            parts += [silence(*(PAUSE_S if paused else (0.3, 0.6)), rng), clip.wave()]
+        parts.append(silence(0.3, 0.6, rng))
         return self.augmenter.apply(np.concatenate(parts), rng), tokens
 
 
