@@ -47,8 +47,8 @@ class Checkpoint:
     state: dict[str, Tensor]
     tokenizer: bytes | None = None
 
-    def model(self) -> ConformerModel:
-        """Our modules with these very weights, in eval mode.
+    def model(self, share: bool = False) -> ConformerModel:
+        """Our modules with these weights, in eval mode; with `share` the very tensors of `state`, not copies.
 
         Raises:
             CheckpointError: a weight is missing, too many, or of another shape than the config says.
@@ -76,7 +76,8 @@ class Checkpoint:
                     f"{self.path}: weight {name} belongs to no layer that is supported; use a plain "
                     "cache-aware FastConformer."
                 )
-        model.load_state_dict({name: self.state[name] for name in wanted}, assign=True)
+        weights = {name: self.state[name] if share else self.state[name].clone() for name in wanted}
+        model.load_state_dict(weights, assign=True)
         return model.eval()
 
 

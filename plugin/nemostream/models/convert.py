@@ -139,7 +139,7 @@ def _read(path: Path) -> _Source:
     from nemostream.models.step import StreamingStep
 
     checkpoint = read_checkpoint(path)
-    model = checkpoint.model()
+    model = checkpoint.model(share=True)
     step = StreamingStep(model.encoder, getattr(model, "prompt_kernel", None)).eval()
     return _Source(path, checkpoint.config, checkpoint.tokenizer, decoder_weights(checkpoint, model), step)
 
