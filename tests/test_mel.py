@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nemostream.encoders import Floats
 from nemostream.feed import Feed
+from nemostream.inbox import Options
 from nemostream.lanes import FRONT_FRAMES
 from nemostream.mel import AT_ONCE, MelFilters
 from nemostream.protocol import NO_ENDPOINT
@@ -33,7 +34,7 @@ def one(filters: MelFilters, window: Floats) -> Floats:
 
 def chunks(filters: MelFilters, chunk_frames: int, parts: list[Floats]) -> Floats:
     """(n, n_mels): the frames of all chunks of a stream to which `parts` are pushed, without those before it."""
-    feed = Feed(filters, chunk_frames, NO_ENDPOINT)
+    feed = Feed(filters, chunk_frames, Options(NO_ENDPOINT))
     found: list[Floats] = []
     for part in parts:
         feed.push(part)
@@ -75,7 +76,7 @@ def test_a_frame_is_given_as_soon_as_its_last_sample_is_known(filters: MelFilter
 @pytest.mark.parametrize("chunk_frames", [1, 2, 7, 14])
 def test_a_chunk_is_complete_with_the_last_sample_of_its_last_frame(filters: MelFilters, chunk_frames: int) -> None:
     """Frame 8Tk + 8T - 8 of chunk k, which ends 200 samples behind its middle."""
-    feed = Feed(filters, chunk_frames, NO_ENDPOINT)
+    feed = Feed(filters, chunk_frames, Options(NO_ENDPOINT))
     for k in range(3):
         last = 160 * (8 * chunk_frames * (k + 1) - 8) + 200
         feed.push(np.ones(last - feed.heard - 1, np.float32))
@@ -87,13 +88,13 @@ def test_a_chunk_is_complete_with_the_last_sample_of_its_last_frame(filters: Mel
 
 def test_what_is_padded_is_silence(filters: MelFilters) -> None:
     samples, silence = noise(1, 3000), np.zeros(6000, np.float32)
-    feed = Feed(filters, 2, NO_ENDPOINT)
+    feed = Feed(filters, 2, Options(NO_ENDPOINT))
     feed.push(samples[:1000])
     padded = np.concatenate([one(filters, window) for window in feed.padded(3)])[FRONT_FRAMES:]
     spoken = filters.whole(np.concatenate([samples[:1000], silence]))[: len(padded)]
     np.testing.assert_allclose(padded, spoken, rtol=1e-4, atol=1e-4)
     feed.push(samples[1000:])
-    other = Feed(filters, 2, NO_ENDPOINT)
+    other = Feed(filters, 2, Options(NO_ENDPOINT))
     other.push(samples)
     left, right = feed.chunk(), other.chunk()
     assert left is not None and right is not None and np.array_equal(left, right), "the stream was left alone"

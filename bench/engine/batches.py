@@ -28,6 +28,7 @@ from nemostream import blas, work
 from nemostream.errors import StepFailed
 from nemostream.feed import Feed
 from nemostream.group import Group
+from nemostream.inbox import Options
 from nemostream.model import Model
 from nemostream.protocol import NO_ENDPOINT
 from nemostream.scheduler import Slot
@@ -99,7 +100,7 @@ def _run(model: Model, job: Job, streams: list[int]) -> tuple[list[float], list[
     """One batch: ms of each step, tokens of each stream."""
     frames = model.chunk_frames(job.chunk_ms)
     load = Load(len(streams), job.chunk_ms, job.chunk_ms, (job.steps + 1) * job.chunk_ms / 1000)
-    feeds = [Feed(model.mel, frames, NO_ENDPOINT) for _ in streams]
+    feeds = [Feed(model.mel, frames, Options(NO_ENDPOINT)) for _ in streams]
     for stream, feed in zip(streams, feeds, strict=True):
         feed.push(load.samples(stream))
     group = Group("batch", model, frames, len(streams))

@@ -10,6 +10,7 @@ from nemostream.encoders import Floats, Indices
 from nemostream.errors import StepFailed
 from nemostream.feed import Feed
 from nemostream.group import Group
+from nemostream.inbox import Options
 from nemostream.mel import MelFilters
 from nemostream.model import Model
 from nemostream.protocol import NO_ENDPOINT
@@ -79,7 +80,7 @@ class Ours:
         return group
 
     def _new_feed(self) -> Feed:
-        return Feed(self._model.mel, self._chunk_frames, NO_ENDPOINT)
+        return Feed(self._model.mel, self._chunk_frames, Options(NO_ENDPOINT))
 
     def _run(self, group: Group, rows: range | list[int], feeds: list[Feed], first: bool) -> list[list[str]]:
         windows = [window for feed in feeds if (window := feed.chunk()) is not None]
