@@ -89,7 +89,7 @@ def _converted(
     path: Path,
     sha256: str,
     name: str,
-    languages: tuple[str, ...] = ("en",),
+    languages: tuple[str, ...] = (),
     progress: hub.Progress = lambda line: None,
 ) -> Path:
     """The bundle of a checkpoint, which is made by one process while the others wait for it."""

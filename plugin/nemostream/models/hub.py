@@ -125,7 +125,7 @@ def _languages(name: str, info: Any) -> tuple[str, ...]:
     if name in KNOWN and KNOWN[name].languages:
         return KNOWN[name].languages
     told = getattr(info.card_data, "language", None) if info.card_data else None
-    return tuple([told] if isinstance(told, str) else told or ["en"])
+    return tuple([told] if isinstance(told, str) else told or ())
 
 
 @contextmanager
