@@ -65,8 +65,13 @@ def quantize(folder: Path, part: str) -> None:
     """As sherpa-onnx's export scripts do: every operator that can be, with one scale for each tensor."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)  # it warns of every tensor that it leaves as it is
-    quantize_dynamic(folder / f"{part}.onnx", folder / f"{part}.int8.onnx", weight_type=QuantType.QUInt8)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it warns of every tensor that it leaves as it is
+    try:
+        quantize_dynamic(folder / f"{part}.onnx", folder / f"{part}.int8.onnx", weight_type=QuantType.QUInt8)
+    finally:
+        root.setLevel(level)
 
 
 def _positions() -> np.ndarray[Any, Any]:
