@@ -120,6 +120,24 @@ def test_a_language_changes_with_the_next_chunk_however_the_audio_was_cut(prompt
     assert found[0] not in (plain["en"], plain["hi"])
 
 
+def test_each_of_a_few_rows_of_a_batch_keeps_its_language(prompted: Model) -> None:
+    """Most streams are silent: the others are gathered from among them."""
+    samples, alone = utterance(1)[1], {}
+    for language in ("en", "hi"):
+        driver = Driver(prompted)
+        driver.open(1, language=language)
+        driver.push(1, samples)
+        alone[language] = [t.id for t in driver.tokens[1]]
+    driver = Driver(prompted)
+    for stream in range(8):
+        driver.open(stream, language="hi" if stream in (0, 5) else "en")
+    for start in range(0, len(samples), 8960):
+        for stream in (5, 6):
+            driver.push(stream, samples[start : start + 8960], run=False)
+        driver.run()
+    assert [t.id for t in driver.tokens[5]] == alone["hi"] != alone["en"] == [t.id for t in driver.tokens[6]]
+
+
 def test_a_language_that_the_model_does_not_take_ends_the_stream_typed(prompted: Model) -> None:
     driver = Driver(prompted)
     driver.open(1)
