@@ -134,7 +134,7 @@ def test_each_of_a_few_rows_of_a_batch_keeps_its_language(prompted: Model) -> No
     for start in range(0, len(samples), 8960):
         for stream in (5, 6):
             driver.push(stream, samples[start : start + 8960], run=False)
-        driver.run()
+        driver.wait(0.3)
     assert [t.id for t in driver.tokens[5]] == alone["hi"] != alone["en"] == [t.id for t in driver.tokens[6]]
 
 
