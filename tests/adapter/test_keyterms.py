@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from livekit.agents import APIStatusError
 from livekit.agents.stt import SpeechEventType
 
 from livekit.plugins import nemo
+from nemostream.client import ClientStream
 from nemostream.keyterms import MAX_TERMS
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import Endpointing
@@ -46,6 +48,24 @@ async def test_the_sessions_terms_come_beside_the_users_and_change_while_it_runs
         await eventually(lambda: streams(engine)[0].keyterms == ("Anouk",))
         stt._update_session_keyterms([f"term {i}" for i in range(MAX_TERMS + 5)])
         await eventually(lambda: len(terms(engine)[0]) == MAX_TERMS)
+    await stt.aclose()
+
+
+async def test_what_changes_while_a_stream_is_opening_is_not_lost(
+    engine: ServedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await eventually(lambda: engine.open_streams == 0)
+    stt = nemo.STT(engine=engine, keyterms=["early"])
+    opening = stt.open
+
+    async def open_slowly(*args: Any, **options: Any) -> ClientStream:
+        opened = await opening(*args, **options)
+        stt.update_options(keyterms=["late"])
+        return opened
+
+    monkeypatch.setattr(stt, "open", open_slowly)
+    push(stt.stream(), silence(0.1))
+    await eventually(lambda: terms(engine) == [("late",)])
     await stt.aclose()
 
 

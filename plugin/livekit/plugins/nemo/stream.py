@@ -104,12 +104,9 @@ class SpeechStream(stt.RecognizeStream):
         """`endpointing` from the next frame on, `language` from the next chunk on, `keyterms` from the next segment
         on."""
         before = self._opts
-        self._opts = opts = self._nemo.merge(before, language=language, endpointing=endpointing, keyterms=keyterms)
-        if opts == before or self._engine_stream is None:
-            return
-        self._engine_stream.update(opts.endpointing, opts.language, opts.keyterms)
-        if opts.language != before.language and opts.language is not None:
-            self._mapper.language = opts.language
+        self._opts = self._nemo.merge(before, language=language, endpointing=endpointing, keyterms=keyterms)
+        if self._engine_stream is not None:
+            self._update(self._engine_stream, before)
 
     async def _run(self) -> None:
         if self._offset_of_attempt is not None:
@@ -136,13 +133,24 @@ class SpeechStream(stt.RecognizeStream):
     async def _open(self) -> ClientStream:
         asked_at = time.perf_counter()
         resume = None if self._replay.end else await self._nemo.left_by(self._opts)
-        stream = await self._nemo.open(self._opts, self._conn_options.timeout, resume=resume)
+        asked = self._opts
+        stream = await self._nemo.open(asked, self._conn_options.timeout, resume=resume)
         assert stream.started is not None
         self._engine_stream = stream
         self._clock.origin = self._replay.start - stream.started.at_sample
         self._mapper.language = spoken(stream.started.language)
+        self._update(stream, asked)  # they may have changed while the stream was opening
         self._report_connection_acquired(time.perf_counter() - asked_at, False)
         return stream
+
+    def _update(self, stream: ClientStream, before: STTOptions) -> None:
+        """Tell the engine's stream, which was opened or updated with `before`, what has changed."""
+        opts = self._opts
+        if opts == before:
+            return
+        stream.update(opts.endpointing, opts.language, opts.keyterms)
+        if opts.language != before.language and opts.language is not None:
+            self._mapper.language = opts.language
 
     async def _converse(self, stream: ClientStream) -> None:
         sending = asyncio.create_task(self._send(stream), name="nemo.SpeechStream.send")
