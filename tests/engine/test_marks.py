@@ -85,10 +85,15 @@ def test_languages_that_the_model_hears_are_told_and_are_no_text(prompted: Model
 
 def test_a_language_is_asked_for_by_its_code_or_by_that_of_another_region(prompted: Model) -> None:
     tokens = {}
-    for language in ("hi-IN", "hi", "hi-XX", "HI-in", "en-US", "en", None):
-        driver = Driver(prompted)
-        driver.open(1, language=language)
-        tokens[language] = heard(driver)
+    driver = Driver(prompted)
+    languages = ("hi-IN", "hi", "hi-XX", "HI-in", "en-US", "en", None)
+    for stream, language in enumerate(languages):
+        driver.open(stream, language=language)
+    for stream in range(len(languages)):
+        driver.push(stream, utterance(1)[1], run=False)
+    driver.run()
+    for stream, language in enumerate(languages):
+        tokens[language] = [(t.id, t.frame) for t in driver.tokens[stream]]
     assert tokens["hi-IN"] == tokens["hi"] == tokens["hi-XX"] == tokens["HI-in"] != tokens["en"] == tokens["en-US"]
     assert tokens[None] not in (tokens["hi"], tokens["en"])
     driver = Driver(prompted)
@@ -100,7 +105,7 @@ def test_a_language_changes_with_the_next_chunk_however_the_audio_was_cut(prompt
     """And in the middle of a stream: what was said before stays as it is."""
     at = 40_000
     found = []
-    for block in (1000, 8000, 40_000):
+    for block in (2000, 40_000):
         driver = Driver(prompted, chunk_ms=320)
         driver.open(1, language="en")
         for start in range(0, len(SAMPLES), block):
@@ -108,7 +113,7 @@ def test_a_language_changes_with_the_next_chunk_however_the_audio_was_cut(prompt
                 driver.send(Update(1, language="hi"))
             driver.push(1, SAMPLES[start : start + block])
         found.append([(t.id, t.frame) for t in driver.tokens[1]])
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     plain = {}
     for language in ("en", "hi"):
         driver = Driver(prompted, chunk_ms=320)

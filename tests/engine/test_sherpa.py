@@ -68,12 +68,12 @@ def test_tokens_are_those_of_nemo_offline(models: dict[str, Model]) -> None:
     with np.load(DATA / "golden_toy.npz") as golden:
         ends = np.cumsum(golden["rnnt.1.counts"])[:-1]
         ids, frames = np.split(golden["rnnt.1.ids"], ends), np.split(golden["rnnt.1.frames"], ends)
-    driver = Driver(models["fp32"], max_streams=40)
-    for u in range(40):
+    driver = Driver(models["fp32"], max_streams=16)
+    for u in range(16):
         driver.open(u)
-        driver.push(u, spoken(0, 100)[u], run=False)
+        driver.push(u, spoken(0, 16)[u], run=False)
     driver.run()
-    for u in range(40):
+    for u in range(16):
         assert [t.id for t in driver.tokens[u]] == ids[u].tolist()
         assert np.abs(np.array([t.frame for t in driver.tokens[u]]) - frames[u]).max(initial=0) <= 1
 
