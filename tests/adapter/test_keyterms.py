@@ -69,6 +69,18 @@ async def test_what_changes_while_a_stream_is_opening_is_not_lost(
     await stt.aclose()
 
 
+async def test_options_that_change_while_a_stream_ends_are_no_error(engine: ServedEngine) -> None:
+    stt = nemo.STT(engine=engine)
+    stream = stt.stream()
+    push(stream, silence(0.1))
+    await eventually(lambda: stream._engine_stream is not None)
+    assert stream._engine_stream is not None
+    stream._engine_stream.close()
+    stt.update_options(keyterms=["late"])
+    stt._update_session_keyterms(["later"])
+    await stt.aclose()
+
+
 async def test_terms_without_a_tokenizer_are_an_error_that_no_retry_mends(
     engine: ServedEngine, toy_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from livekit.agents.utils import aio
 
 from livekit import rtc
 from nemostream.client import ClientStream
+from nemostream.errors import StreamClosed
 from nemostream.protocol import SAMPLE_RATE, Ended, Endpointing, Failed, Final
 
 from .audio import AudioEdge, Pcm, samples, to_frame
@@ -148,7 +149,10 @@ class SpeechStream(stt.RecognizeStream):
         opts = self._opts
         if opts == before:
             return
-        stream.update(opts.endpointing, opts.language, opts.keyterms)
+        try:
+            stream.update(opts.endpointing, opts.language, opts.keyterms)
+        except StreamClosed:
+            return  # it is ending; should another take its place, that is opened with these
         if opts.language != before.language and opts.language is not None:
             self._mapper.language = opts.language
 

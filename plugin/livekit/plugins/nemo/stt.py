@@ -52,7 +52,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         language: for models that speak several; else the bundle's own.
         endpointing: when an utterance ends without being asked to; the model's own way by default.
         keyterms: names and phrases, up to 1,000, that are heard more easily; those of the session come beside them.
-        skip_silence: do not run the model on long silence: cheaper, and a little less accurate (docs/capacity.md).
+        skip_silence: do not run the model on long silence; docs/capacity.md says what that saves and costs.
         speaker_id: who speaks, where all of this STT's audio is one known person's; then every transcript says so,
             which LiveKit's MultiSpeakerAdapter asks for. The model itself tells no speakers apart.
         engine: "shared" is the machine's engine, a process of its own that all processes use and that is started when
