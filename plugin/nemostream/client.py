@@ -175,6 +175,11 @@ class ClientStream:
         self._unread: deque[Event] = deque()
         self._arrived = asyncio.Event()
 
+    @property
+    def over(self) -> bool:
+        """It has ended, or failed: nothing more comes."""
+        return self._over
+
     def push(self, samples: Samples) -> None:
         """Append audio, shape (N,) float32 at 16 kHz in -1..1; copied, so the buffer may be used again.
 

@@ -320,6 +320,8 @@ class Core:
             if seat.closing and not seat.stream.feed.busy:
                 self._end(seat)
                 continue
+            if seat.stream.feed.heard >= seat.stream.usage_at:
+                self._emit(seat.key, seat.stream.usage())
             if (result or seat.checkpoint_near) and (saved := seat.checkpoint(result)):
                 self._emit(seat.key, saved)
             seat.slot.rest()
@@ -329,7 +331,7 @@ class Core:
 
     def _end(self, seat: Seat) -> None:
         if seat.started:
-            self._emit(seat.key, seat.stream.usage())
+            self._emit(seat.key, seat.stream.usage(last=True))
         self._emit(seat.key, [*seat.last_checkpoint(), seat.stream.event(Ended)])
         self._leave(seat)
 
@@ -337,7 +339,7 @@ class Core:
         logger.warning("stream %s failed: %s", seat.key[1], error)
         if seat.started:
             failed = seat.stream.event(Failed, code=type(error).__name__, message=str(error), retryable=retryable)
-            self._emit(seat.key, [*seat.stream.usage(), failed])
+            self._emit(seat.key, [*seat.stream.usage(last=True), failed])
         else:
             self.refuse(*seat.key, error)
         self._leave(seat)

@@ -250,7 +250,8 @@ class Final(Event):
 
 @dataclass(frozen=True, slots=True)
 class Usage(Event):
-    """Samples of audio accepted since the last Usage, and since the stream's begin."""
+    """Samples of audio heard since the last Usage, and since the stream's begin. There is one every 5 s. What waits
+    behind the next chunk counts in the last one only: who sends faster than the engine runs sees how far that is."""
 
     samples: int
     total: int = 0

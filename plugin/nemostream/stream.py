@@ -241,13 +241,13 @@ class Stream:
 
     @property
     def usage_at(self) -> int:
-        """What will be heard when the next Usage is worth an event, if all that waits is heard at once."""
-        return USAGE_SAMPLES + self._reported + self._silent - self.ahead
+        """What will be heard when the next Usage is worth an event."""
+        return USAGE_SAMPLES + self._reported + self._silent - self.ahead + self.feed.waiting
 
-    def usage(self) -> list[Event]:
-        """The audio accepted since the last Usage, if there was any."""
-        audio = self._audio
-        if audio == self._reported:
+    def usage(self, last: bool = False) -> list[Event]:
+        """The audio heard since the last Usage, if there was any. `last`: what waits counts too."""
+        audio = self._audio - (0 if last else self.feed.waiting)
+        if audio <= self._reported:
             return []
         samples, self._reported = audio - self._reported, audio
         return [self.event(Usage, samples=samples, total=audio)]

@@ -1,0 +1,57 @@
+"""The gateway as an ASGI application: create_app(Settings()) for any server; cli.py runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from nemostream import wire
+
+from . import sockets, status
+from .auth import Auth
+from .errors import Refusal
+from .middleware import BodyLimit, RequestId
+from .service import Service
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from nemostream.registry import AnyEngine
+
+
+def create_app(settings: Settings, engine: AnyEngine | None = None) -> FastAPI:
+    """`engine`: another than the machine's, which the caller owns.
+
+    Raises:
+        KeysError: the file of API keys cannot be used.
+    """
+    service, auth = Service(settings, engine), Auth.of(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="nemostream gateway",
+        summary="Streaming speech-to-text over HTTP and WebSocket",
+        version=wire.package(),
+        lifespan=lifespan,
+    )
+    app.state.service, app.state.auth = service, auth
+
+    @app.exception_handler(Refusal)
+    async def refused(_: Request, error: Refusal) -> JSONResponse:
+        if error.code not in ("full", "draining", "client_limit"):  # these were counted at the door
+            service.metrics.refused(error.code)
+        return JSONResponse({"detail": str(error), "code": error.code}, error.status, error.headers)
+
+    for module in (sockets, status):
+        app.include_router(module.router)
+    app.add_middleware(BodyLimit, limit=settings.limits.upload_bytes)
+    app.add_middleware(RequestId)
+    return app

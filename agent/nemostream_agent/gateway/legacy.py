@@ -1,0 +1,38 @@
+"""Settings by the names of the WebSocket servers that the gateway can take the place of (ASR_ATT_CTX and its kin)."""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+
+logger = logging.getLogger("nemostream.gateway")
+
+FRAME_MS = 80
+"""Of an 8x-subsampling encoder over mel frames of 10 ms."""
+HALVES = {16: 6, 33: 13}
+"""Lookaheads that those servers count in frames of 30 ms, 480 and 1040 ms, in frames of 80 ms."""
+
+
+def chunk_ms_of(att_ctx: str) -> int:
+    """The chunk of a model's attention contexts "left,right": "70,1" is 160 ms.
+
+    Raises:
+        typer.BadParameter: it is no such pair.
+    """
+    parts = att_ctx.strip().strip("[]").split(",")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise typer.BadParameter(f"ASR_ATT_CTX is left,right, as 70,13; not {att_ctx!r}")
+    right = int(parts[1])
+    return (HALVES.get(right, right) + 1) * FRAME_MS
+
+
+def device_is_here(device: str | None) -> None:
+    """Raises typer.BadParameter unless it is the CPU."""
+    if device is not None and device.lower() not in ("", "cpu", "auto"):
+        raise typer.BadParameter(f"ASR_DEVICE={device}: this version runs on the CPU; set ASR_DEVICE=cpu or unset it")
+
+
+def unneeded(step_ms: str | None) -> None:
+    if step_ms:
+        logger.warning("ASR_STEP_MS is not needed: steps run when chunks are complete")

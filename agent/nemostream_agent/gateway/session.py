@@ -1,0 +1,178 @@
+"""One live stream of a client, whatever protocol it speaks: push, flush, close; events come out.
+
+async with service.open(options, who, "ws") as session:
+    await session.push(data)         # waits while the engine is behind, so that the client does too
+    session.flush(); session.close()
+    async for event in session: ...  # Interim, Preflight, Final, until all is said
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Protocol
+
+from nemostream.client import ClientStream
+from nemostream.errors import StreamClosed
+from nemostream.protocol import SAMPLE_RATE, Ended, Event, Failed, Final, Interim, Preflight, Samples, Started, Usage
+
+from .errors import Refusal, full, refusal
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
+
+AHEAD = 15 * SAMPLE_RATE
+"""Samples by which a client may be ahead of the engine. Beyond that nothing is read from it. (The engine says every 5 s
+how far it is, and closes a live stream that is 30 s behind.)"""
+MARKS = 4096
+"""Pushes whose time of arrival is known."""
+
+
+class Decoder(Protocol):
+    """Bytes to samples (pcm.PcmDecoder, container.ContainerDecoder)."""
+
+    def push(self, data: bytes) -> Samples: ...
+
+    def finish(self) -> Samples: ...
+
+
+class Arrivals:
+    """When which sample came in."""
+
+    def __init__(self) -> None:
+        self._ends: list[int] = []
+        self._times: list[float] = []
+
+    def note(self, end: int, at: float) -> None:
+        """All samples before `end` are here."""
+        self._ends.append(end)
+        self._times.append(at)
+        if len(self._ends) > 2 * MARKS:
+            del self._ends[:MARKS], self._times[:MARKS]
+
+    def of(self, sample: int) -> float | None:
+        """When `sample` was here; None: it is not yet, or nobody knows any more."""
+        i = bisect_left(self._ends, sample)
+        return self._times[i] if i < len(self._times) and (i or sample >= 0) else None
+
+
+class Session:
+    """Made by `Service.open`.
+
+    Attributes:
+        started: what the engine has opened.
+        wall_time: when, in seconds since the epoch.
+        seconds: of audio that came, on the engine's clock.
+        finals: with text, so far.
+    """
+
+    def __init__(
+        self, stream: ClientStream, decoder: Decoder, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        assert stream.started is not None
+        self.started: Started = stream.started
+        self.wall_time = stream.started.wall_time
+        self.finals = 0
+        self._stream, self._decoder, self._metrics, self._clock = stream, decoder, metrics, clock
+        self._arrivals = Arrivals()
+        self._flushed: dict[int, float] = {}
+        self._heard = 0
+        self._moved = asyncio.Event()
+        self._shown = False
+        self._closed_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self._stream.at_sample / SAMPLE_RATE
+
+    async def push(self, data: bytes) -> None:
+        """Audio in the stream's encoding, any number of bytes.
+
+        Raises:
+            Refusal: the audio cannot be decoded, or the stream is over.
+        """
+        try:
+            self._push(self._decoder.push(data))
+        except Exception as error:
+            raise refusal(error) from error
+        while self._stream.at_sample - self._heard > AHEAD and not self._stream.over:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def flush(self) -> int:
+        """Ask for a Final now; exactly one carries the returned id."""
+        try:
+            flush_id = self._stream.flush()
+        except StreamClosed as error:
+            raise refusal(error) from error
+        self._flushed[flush_id] = self._clock()
+        return flush_id
+
+    def close(self) -> None:
+        """No more audio: what is pending becomes final, then the events end."""
+        if self._closed_at is not None or self._stream.over:
+            return
+        self._push(self._decoder.finish())
+        self._closed_at = self._clock()
+        self._stream.close(drain=True)
+
+    def drop(self) -> None:
+        """Nobody listens any more."""
+        self._stream.close(drain=False)
+        self._moved.set()
+
+    async def __aiter__(self) -> AsyncIterator[Interim | Preflight | Final]:
+        """
+        Raises:
+            Refusal: the engine has ended the stream.
+        """
+        async for event in self._stream:
+            if isinstance(event, Usage):
+                self._heard = event.total
+                self._metrics.audio_seconds.inc(event.samples / SAMPLE_RATE)
+            elif isinstance(event, (Interim, Preflight, Final)):
+                self._measure(event)
+                yield event
+            elif isinstance(event, (Failed, Ended)):
+                self._moved.set()
+                if isinstance(event, Failed):
+                    raise _failed(event)
+                return
+            self._moved.set()
+
+    def _push(self, samples: Samples) -> None:
+        if len(samples):
+            self._stream.push(samples)
+            self._arrivals.note(self._stream.at_sample, self._clock())
+
+    def _measure(self, event: Event) -> None:
+        now = self._clock()
+        if isinstance(event, (Interim, Final)) and event.words and not self._shown:
+            self._shown = True
+            if (at := self._arrivals.of(event.words[0].start_sample)) is not None:
+                self._metrics.time_to_first_text.observe(now - at)
+        if isinstance(event, Final):
+            self._shown = False
+            asked = self._flushed.pop(event.flush_id, None) if event.flush_id is not None else None
+            if event.reason == "end":
+                asked = self._closed_at
+            at = asked if asked is not None else self._arrivals.of(event.end_sample)
+            if event.words:
+                self.finals += 1
+                if at is not None:
+                    self._metrics.time_to_final.observe(now - at)
+
+
+def _failed(event: Failed) -> Refusal:
+    if event.retryable:
+        return full(event.message)
+    return refusal(_typed(event))
+
+
+def _typed(event: Failed) -> Exception:
+    from nemostream import errors
+
+    kind = getattr(errors, event.code, errors.NemostreamError)
+    return kind(event.message) if kind is not errors.EngineFull else errors.EngineFull(event.message, 1.0)

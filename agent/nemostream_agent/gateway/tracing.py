@@ -1,0 +1,60 @@
+"""OpenTelemetry: a span for each stream and each upload, sent where OTEL_EXPORTER_OTLP_ENDPOINT says.
+
+configure()                                   # nothing unless the environment names an endpoint
+with span("stream", protocol="ws") as note:
+    note(seconds=12.5)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import propagate, trace
+
+SERVICE = "nemostream-gateway"
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""The names of the OpenTelemetry specification."""
+
+Note = Callable[..., None]
+
+_tracer = trace.get_tracer("nemostream.gateway")  # a proxy: it becomes real when a provider is set
+
+
+def configure() -> bool:
+    """Send spans from now on, if the environment says where; OTEL_SERVICE_NAME and the other names of the specification
+    count too. Whether it does."""
+    if not any(os.environ.get(name) for name in ENDPOINTS):
+        return False
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    name = os.environ.get("OTEL_SERVICE_NAME", SERVICE)
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return True
+
+
+def shutdown() -> None:
+    """Send what is left."""
+    provider = trace.get_tracer_provider()
+    if hasattr(provider, "shutdown"):
+        provider.shutdown()
+
+
+@contextmanager
+def span(name: str, headers: Mapping[str, str] | None = None, **facts: object) -> Iterator[Note]:
+    """A span; `headers` may name its parent (W3C trace context). What is given notes more facts of it."""
+    parent = propagate.extract(headers) if headers else None
+    with _tracer.start_as_current_span(name, context=parent) as current:
+
+        def note(**more: object) -> None:
+            for key, value in more.items():
+                current.set_attribute(f"nemostream.{key}", value if isinstance(value, (int, float)) else str(value))
+
+        note(**facts)
+        yield note

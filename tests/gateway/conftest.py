@@ -1,0 +1,16 @@
+"""One gateway for the tests that change nothing in it; tests of limits and ends have their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.gateway.process import GatewayProcess
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[GatewayProcess]:
+    """With the embedded model and no keys; short limits would be in the way of a busy machine."""
+    with GatewayProcess() as running:
+        yield running
