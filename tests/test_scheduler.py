@@ -59,6 +59,16 @@ def test_the_oldest_waits_a_quarter_chunk_and_no_longer() -> None:
     assert choose(1.0 + WAIT * 0.08, [group]) == Plan("g", (0, 1), None)
 
 
+def test_nobody_waits_for_more_than_a_step_may_take() -> None:
+    group = Load("g", 0.08, max_batch=2)
+    for _ in range(5):
+        group.add(Slot())
+    for row in (0, 3):
+        assert not isinstance(choose(1.0, [group]), Plan)
+        group.slots[row].wait(1.0)
+    assert choose(1.0, [group]) == Plan("g", (0, 3), None)
+
+
 def test_a_flush_waits_for_nobody() -> None:
     group = load([1.0, None, None, None, None])
     group.slots[0].wait(2.0, urgent=True)
@@ -130,7 +140,8 @@ def test_a_crowd_waits_longer_only_where_calls_cost_too_much(fixed: float, per_r
 def loads(draw: st.DrawFn) -> list[Load]:
     groups = []
     for k in range(draw(st.integers(1, 3))):
-        group = Load(k, draw(st.sampled_from([0.08, 0.16, 0.56, 1.12])))
+        chunk, most = draw(st.sampled_from([0.08, 0.16, 0.56, 1.12])), draw(st.none() | st.integers(1, 40))
+        group = Load(k, chunk, max_batch=most)
         for _ in range(draw(st.integers(0, 4))):
             rows = draw(st.integers(1, 64))
             group.cost.observe(rows, draw(st.floats(0, 0.05)) + rows * draw(st.floats(1e-5, 0.01)))
@@ -164,6 +175,8 @@ def test_every_plan_is_sound(groups: list[Load], now: float) -> None:
         bound = step_bound(groups)
         if bound is not None:
             assert batch <= group.cost.rows_within(bound, len(group.slots))
+        assert batch <= (group.max_batch or batch)
+        assert plan.since == min(_since(group.slots[row]) for row in plan.rows)
 
 
 @settings(deadline=None)

@@ -124,6 +124,9 @@ def serve(
     precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
     threads: Annotated[int | None, typer.Option(help="of the encoder; default: one per core")] = None,
     max_streams: Annotated[int, typer.Option(help="streams at once")] = 256,
+    max_batch: Annotated[
+        int | None, typer.Option(envvar="NEMOSTREAM_MAX_BATCH", min=1, help="of one step; default: as time allows")
+    ] = None,
     idle_exit: Annotated[float | None, typer.Option(help="seconds without a client after which it ends")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="what loaded models may take together")] = None,
     encoder: Annotated[str, typer.Option(help="onnx, or null to measure all but the model")] = "onnx",
@@ -147,7 +150,7 @@ def serve(
         raise typer.BadParameter(f"{encoder} is no encoder; there are onnx and null")
     kind = cast(Literal["onnx", "null"], encoder)
     engine = Engine(
-        EngineConfig(model, chosen, threads, max_streams, model_memory_mb=memory_mb, encoder=kind),
+        EngineConfig(model, chosen, threads, max_streams, max_batch, model_memory_mb=memory_mb, encoder=kind),
     )
     place = Place(socket.absolute()) if socket else Place.default()
     if spawned and idle_exit is None:

@@ -48,7 +48,7 @@ def share(loads: Sequence[Load], now: float, joining: Load | None = None) -> flo
         rows = load.expected + (load is joining)
         if rows:
             # Batches that are capped, so that no step holds up a shorter chunk, are more of them.
-            capped = load.cost.rows_within(min(bounds), rows)
+            capped = load.rows_within(min(bounds), rows)
             calls = max(min(rows, CALLS), math.ceil(rows / capped))
             total += (load.cost.predict(rows, calls, now) or 0.0) / load.chunk_seconds
     return total

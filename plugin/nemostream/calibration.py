@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from nemostream import admission, blas
+from nemostream import admission, blas, machine
 from nemostream.cost import Line, StepCost
 from nemostream.group import Group
 from nemostream.model import Model
@@ -147,16 +146,6 @@ def _file(model: Model, threads: int | None) -> Path:
     from nemostream.wire import package
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    setting = [model.bundle.hash, model.precision, threads or cores, _processor(), package()]
+    setting = [model.bundle.hash, model.precision, threads or cores, machine.processor(), package()]
     digest = hashlib.sha256(msgspec.json.encode(setting)).hexdigest()[:16]
     return catalog._cache() / "calibration" / f"{model.bundle.info.name}-{model.precision}-{digest}.json"
-
-
-def _processor() -> str:
-    """The name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "CPU part"))]
-    return names[0] if names else platform.machine()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from nemostream import admission
 from nemostream.cost import Line
 from nemostream.errors import EngineFull, NemostreamError, Overrun, StreamClosed
+from nemostream.figures import Figures
 from nemostream.group import Group
 from nemostream.house import House
 from nemostream.idle import IdleWatch
@@ -56,11 +57,13 @@ class Core:
     Attributes:
         max_streams: rows there are, over all models and chunk sizes.
         peek: look into long chunks while idle.
+        max_batch: rows of a step at most; None: as time allows.
         clock: seconds, monotonic; decides when steps start and which live streams have gone idle.
     """
 
     max_streams: int = 256
     peek: bool = True
+    max_batch: int | None = None
     clock: Callable[[], float] = time.monotonic
     _house: House = field(init=False)
     _seats: Seating = field(init=False)
@@ -70,7 +73,7 @@ class Core:
     _events: dict[Hashable, list[Event]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._house = House(self.max_streams)
+        self._house = House(self.max_streams, max_batch=self.max_batch)
         self._seats = Seating(self.max_streams)
         self._intake = Intake(self._seats, self._idle)
         self._runner = Runner(self._house, self._seats, self._idle, self.peek, self.clock)
@@ -307,6 +310,11 @@ class Core:
             "mean_batch": self._runner.rows_run / steps if steps else 0.0,
             "retries": sum(g.counters.retries for g in groups),
         }
+
+    @property
+    def figures(self) -> Figures:
+        """Histograms of the steps so far."""
+        return self._runner.figures
 
     def _take(self, done: Sequence[Done]) -> None:
         """Hand out what a step gave each stream, and see to what follows from it."""

@@ -9,8 +9,10 @@ connection.close(); engine.close()
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -21,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nemostream import calibration
+from nemostream import calibration, machine
 from nemostream.core import Core
 from nemostream.errors import NemostreamError, Overrun, StreamClosed, UnknownModel
+from nemostream.figures import Description, ModelFacts
 from nemostream.lobby import Lobby
 from nemostream.memory import model_bytes
 from nemostream.model import Model
@@ -46,6 +49,7 @@ class EngineConfig:
         threads: of the encoder; None: one per core.
         max_streams: rows, one for each live stream; one more is refused with EngineFull. Batch streams take what is
             left, and wait.
+        max_batch: rows of one step at most; None: as many as time allows.
         peek: show what chunks of 560 ms and more hold before they are full, while there is nothing better to do.
         model_memory_mb: what loaded models may take together, by estimate (memory.py); models without streams make
             room for others, those used least recently first, the default one last. None: no limit.
@@ -56,6 +60,7 @@ class EngineConfig:
     precision: Literal["int8", "fp32"] | None = None
     threads: int | None = None
     max_streams: int = 256
+    max_batch: int | None = None
     peek: bool = True
     model_memory_mb: int | None = None
     encoder: Literal["onnx", "null"] = "onnx"
@@ -82,7 +87,7 @@ class Engine:
 
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
-        self._core = Core(max_streams=self.config.max_streams, peek=self.config.peek)
+        self._core = Core(self.config.max_streams, self.config.peek, self.config.max_batch)
         self._wake = threading.Condition()
         self._mail: deque[Item] = deque()
         self._deliver: dict[int, Deliver] = {}
@@ -177,6 +182,25 @@ class Engine:
     def stats(self) -> dict[str, float]:
         """What the engine is doing, for load figures and metrics."""
         return self._core.stats()
+
+    def describe(self) -> Description:
+        """What the engine is, what it runs on, and what it did so far."""
+        core = self._core
+        loaded: dict[int, ModelFacts] = {}
+        for name, model in list(core.models.items()):
+            facts = ModelFacts(model.bundle.info.name, [], model.backend.name, model.precision)
+            loaded.setdefault(id(model), facts).names.append(name or "")
+        return Description(
+            pid=os.getpid(),
+            device="cpu",
+            processor=machine.processor(),
+            memory_bytes=machine.memory_used(),
+            memory_total_bytes=machine.memory_total(),
+            models=list(loaded.values()),
+            max_batch=self.config.max_batch,
+            stats=self.stats(),
+            figures=copy.deepcopy(core.figures),
+        )
 
     def _post(self, items: Sequence[Item]) -> None:
         with self._wake:

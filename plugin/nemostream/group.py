@@ -37,14 +37,17 @@ Outcome = list[Token] | StepFailed
 class Group:
     """Rows of the encoder and of each decoder in use, numbered alike."""
 
-    def __init__(self, key: Hashable, model: Model, chunk_frames: int, capacity: int) -> None:
+    def __init__(
+        self, key: Hashable, model: Model, chunk_frames: int, capacity: int, max_batch: int | None = None
+    ) -> None:
         self.model = model
         self.chunk_frames = chunk_frames
         self.counters = Counters()
         self.rows: Rows[Hashable] = Rows(capacity, self._move)
         self.lanes = Lanes(model.mel, chunk_frames, capacity)
         self._encoder: EncoderRows = model.backend.rows(chunk_frames, capacity, model.spare_frames(chunk_frames))
-        self.load = Load(key, chunk_frames * model.frame_ms / 1000, dense=self._encoder.dense)
+        chunk_seconds = chunk_frames * model.frame_ms / 1000
+        self.load = Load(key, chunk_seconds, dense=self._encoder.dense, max_batch=max_batch)
         self._decoders: dict[str, Decoder] = {}
         self._decoder_of: list[str] = []
         self._saved: dict[Hashable, tuple[Any, Any]] = {}

@@ -118,6 +118,8 @@ class Guest:
                 self._engine.load(call.model)
             elif call.name == "stats":
                 return wire.Reply(call.number, self._engine.stats())
+            elif call.name == "describe":
+                return wire.Reply(call.number, description=self._engine.describe())
             elif call.name != "ping":
                 raise WireError(f"there is no call {wire.one_line(call.name)}")
             return wire.Reply(call.number)

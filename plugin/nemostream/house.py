@@ -38,11 +38,13 @@ class House:
         rows: of each group; streams are counted over all of them (seating.py).
         models: by the names that streams use; None is the default. One model may have several names.
         groups: by model and chunk size.
+        max_batch: rows of a step at most; None: as time allows.
     """
 
     rows: int
     models: dict[str | None, Model] = field(default_factory=dict)
     groups: dict[Hashable, Group] = field(default_factory=dict)
+    max_batch: int | None = None
     _held: dict[int, _Held] = field(default_factory=dict)
     _uses: int = 0
 
@@ -69,7 +71,7 @@ class House:
         chunk_frames = model.chunk_frames(chunk_ms)
         key = (model.bundle.hash, id(model), chunk_frames)
         if key not in self.groups:
-            group = Group(key, model, chunk_frames, self.rows)
+            group = Group(key, model, chunk_frames, self.rows, self.max_batch)
             group.load.cost.calibrated = self._held[id(model)].costs.get(chunk_frames)
             self.groups[key] = group
         return self.groups[key]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from nemostream.engine import Engine, EngineConfig
+from nemostream.figures import Description
 from nemostream.protocol import Event, Message
 from nemostream.remote import RemoteEngine, Shared
 
@@ -30,6 +31,8 @@ class AnyEngine(Protocol):
     def load(self, model: str | None = None) -> None: ...
 
     def stats(self) -> dict[str, float]: ...
+
+    def describe(self) -> Description: ...
 
     def close(self) -> None: ...
 

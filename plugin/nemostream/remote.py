@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from nemostream import packing, wire
 from nemostream.errors import EngineLost, NemostreamError, StreamClosed
+from nemostream.figures import Description
 from nemostream.link import Link
 from nemostream.protocol import Event, Message, Push
 from nemostream.rendezvous import Place
@@ -109,6 +110,12 @@ class RemoteEngine:
     def stats(self) -> dict[str, float]:
         """What the engine is doing (Engine.stats). Blocks. Raises EngineLost, VersionMismatch."""
         return self._call("stats").value
+
+    def describe(self) -> Description:
+        """What the engine is (Engine.describe). Blocks. Raises EngineLost, VersionMismatch."""
+        description = self._call("describe").description
+        assert description is not None
+        return description
 
     def close(self) -> None:
         """Let go of the engine, which goes on for others. Streams that are open fail with StreamClosed."""

@@ -14,6 +14,7 @@ import numpy as np
 from nemostream import blas, scheduler
 from nemostream.encoders import Indices
 from nemostream.errors import StepFailed
+from nemostream.figures import Figures
 from nemostream.group import Group, Outcome
 from nemostream.house import House
 from nemostream.idle import IdleWatch
@@ -40,11 +41,13 @@ class Runner:
     Attributes:
         meter: the part of time that steps take.
         rows_run: over all steps so far.
+        figures: of each step.
     """
 
     def __init__(self, house: House, seats: Seating, idle: IdleWatch, peek: bool, clock: Callable[[], float]) -> None:
         self.meter = Meter()
         self.rows_run = 0
+        self.figures = Figures()
         self._listening: dict[Key, Seat] = {}
         self._house, self._seats, self._idle = house, seats, idle
         self._may_peek, self._clock = peek, clock
@@ -66,6 +69,7 @@ class Runner:
         plan = scheduler.choose(self._clock(), self._loads())
         if isinstance(plan, scheduler.Plan):
             group = self._house.groups[plan.key]
+            self.figures.queue_delay_seconds.observe(max(0.0, self._clock() - plan.since))
             return self.run(group, plan.rows, plan.dense)
         looked = self._peek(plan) if self._may_peek else None
         return [] if looked is None and listened else looked
@@ -95,6 +99,8 @@ class Runner:
         group.load.cost.observe(dense or len(batch), now - started, now)
         self.meter.add(now, now - started)
         self.rows_run += len(batch)
+        self.figures.step_seconds.observe(now - started)
+        self.figures.batch_size.observe(len(batch))
         loud = group.lanes.restless(batch.rows) | np.fromiter(map(bool, outcomes), np.bool_, len(batch))
         loud[list(batch.work)] = True
         self._advance(group, batch.rows[~loud], now)
@@ -123,7 +129,7 @@ class Runner:
         for group in self._house.groups.values():
             if group.load.chunk_seconds * 1000 < PEEK_FROM_MS or not times:
                 continue
-            limit = group.load.cost.rows_within(min(times), len(group.rows))
+            limit = group.load.rows_within(min(times), len(group.rows))
             found: list[tuple[int, Work]] = []
             for row in group.lanes.unseen(len(group.rows), PEEK_EVERY).tolist():
                 seat = self.of_row(group, row)

@@ -11,7 +11,7 @@ that have nothing to do: with thousands of streams most have not.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nemostream.cost import StepCost
 
@@ -83,10 +83,18 @@ class Load:
         ready: live rows that wait, the longest first.
         batch: batch rows that wait.
         dense: rows may ride along (Plan).
+        max_batch: rows of a step at most, those that ride along included; None: as time allows.
     """
 
-    def __init__(self, key: Hashable, chunk_seconds: float, cost: StepCost | None = None, dense: bool = True) -> None:
-        self.key, self.chunk_seconds, self.dense = key, chunk_seconds, dense
+    def __init__(
+        self,
+        key: Hashable,
+        chunk_seconds: float,
+        cost: StepCost | None = None,
+        dense: bool = True,
+        max_batch: int | None = None,
+    ) -> None:
+        self.key, self.chunk_seconds, self.dense, self.max_batch = key, chunk_seconds, dense, max_batch
         self.cost = cost or StepCost()
         self.slots: list[Slot] = []
         self.live = self.expected = 0
@@ -157,7 +165,7 @@ class Load:
     def start(self) -> float:
         """When a step for the live rows that wait may start."""
         alone = len(self.slots) < NO_WAIT_BELOW
-        if alone or len(self.ready) >= self.expected or self._urgent or self._behind:
+        if alone or len(self.ready) >= self._company or self._urgent or self._behind:
             return self.oldest
         wait = WAIT if len(self.slots) < CROWD else self._crowd_wait
         return self.oldest + wait * self.chunk_seconds
@@ -176,6 +184,16 @@ class Load:
         due = self.oldest + self.chunk_seconds
         return min([due, *map(_ready_at, self._urgent)])
 
+    def rows_within(self, bound: float | None, total: int) -> int:
+        """Rows of `total` that a step may take to stay within `bound` seconds (None: any) and `max_batch`."""
+        limit = total if bound is None else self.cost.rows_within(bound, total)
+        return limit if self.max_batch is None else min(limit, self.max_batch)
+
+    @property
+    def _company(self) -> int:
+        """Live rows that fill a step, or are all that will come."""
+        return self.expected if self.max_batch is None else min(self.expected, self.max_batch)
+
     def _count(self, slot: Slot, one: int) -> None:
         if slot.live:
             self.live += one
@@ -185,11 +203,12 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Run these rows of that group (ascending). `dense`: as a view of the first n rows, the others riding along
-    uncommitted; None: gathered."""
+    uncommitted; None: gathered. `since`: from when on the first of them waits."""
 
     key: Hashable
     rows: tuple[int, ...]
     dense: int | None
+    since: float = field(default=0.0, compare=False)
 
 
 def choose(now: float, groups: Sequence[Load]) -> Plan | float | None:
@@ -219,9 +238,12 @@ def _plan(group: Load, bound: float | None) -> Plan:
     """Live rows before batch rows, urgent ones first, then those that have waited longest; as many as may run."""
     ready = [*group.ready, *group.batch]
     total = len(group.slots)
-    limit = total if bound is None else group.cost.rows_within(bound, total)
+    limit = group.rows_within(bound, total)
+    since = min(_ready_at(next(iter(listed))) for listed in (group.ready, group.batch) if listed)
     if len(ready) > limit:
         ready.sort(key=lambda s: (not s.live, not s.urgent, _ready_at(s)))
-    rows = sorted(slot.row for slot in ready[:limit])
+        del ready[limit:]
+        since = min(map(_ready_at, ready))
+    rows = sorted(slot.row for slot in ready)
     dense = total if group.dense and 2 * len(rows) > total and total <= limit else None
-    return Plan(group.key, tuple(rows), dense)
+    return Plan(group.key, tuple(rows), dense, since)

@@ -14,6 +14,7 @@ import msgspec
 
 from nemostream import errors
 from nemostream.errors import EngineFull, NemostreamError, WireError
+from nemostream.figures import Description
 
 VERSION = 3
 """Of this file, packing.py and protocol.py. Two processes that differ do not talk (VersionMismatch)."""
@@ -80,7 +81,7 @@ class Events(msgspec.Struct, tag=True):
 
 
 class Call(msgspec.Struct, tag=True):
-    """A question that is not about a stream: "ping", "stats", or "load" with a model's name."""
+    """A question that is not about a stream: "ping", "stats", "describe", or "load" with a model's name."""
 
     number: int
     name: str
@@ -88,12 +89,13 @@ class Call(msgspec.Struct, tag=True):
 
 
 class Reply(msgspec.Struct, tag=True):
-    """The answer to a Call: `value`, or an error's class and sentence."""
+    """The answer to a Call: `value`, or `description`, or an error's class and sentence."""
 
     number: int
     value: dict[str, float] = {}
     code: str = ""
     message: str = ""
+    description: Description | None = None
 
 
 ToEngine = Union[Hello, Messages, Call]  # noqa: UP007

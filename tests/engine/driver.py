@@ -52,10 +52,11 @@ class Driver:
         max_streams: int = 8,
         peek: bool = False,
         costs: Mapping[int, Line] | None = None,
+        max_batch: int | None = None,
         **opened: Any,
     ) -> None:
         self.now = 0.0
-        self.core = Core(max_streams=max_streams, peek=peek, clock=lambda: self.now)
+        self.core = Core(max_streams=max_streams, peek=peek, max_batch=max_batch, clock=lambda: self.now)
         self.core.add_model(None, model, costs=costs)
         self.model = model
         self.events: dict[int, list[Event]] = defaultdict(list)

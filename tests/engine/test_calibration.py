@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nemostream import calibration
+from nemostream import calibration, machine
 from nemostream.cost import Line
 from nemostream.engine import Engine, EngineConfig
 from nemostream.model import Model
@@ -46,7 +46,7 @@ def test_other_settings_are_another_calibration(toy: Model, toy_int8: Model, mon
     assert calibration.cached(toy, 7) == {}
     assert calibration.cached(toy_int8, 1) == {}
     with monkeypatch.context() as patch:
-        patch.setattr(calibration, "_processor", lambda: "another machine")
+        patch.setattr(machine, "processor", lambda: "another machine")
         assert calibration.cached(toy, 1) == {}
     calibration._file(toy, 1).write_bytes(b"{")
     assert calibration.cached(toy, 1) == {}

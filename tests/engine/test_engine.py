@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import queue
 import shutil
 import threading
@@ -103,6 +105,26 @@ def test_loading_on_the_callers_thread_raises(engine: AnyEngine, toy_bundle: Bun
     (cut / "weights.npz").write_bytes(b"")
     with pytest.raises(BundleError, match="weights.npz"):
         engine.load(str(cut))
+
+
+def test_an_engine_says_what_it_is_and_what_its_steps_were_like(engine: AnyEngine, toy: Model) -> None:
+    engine.load()
+    before = engine.describe()
+    owner = Owner(engine)
+    owner.connection.send(*whole(1, utterance(1)))
+    owner.until(Ended)
+    after = engine.describe()
+    assert after.pid == os.getpid() and after.device == "cpu" and after.processor
+    assert 1 << 20 < after.memory_bytes < after.memory_total_bytes
+    model = after.model(None)
+    assert model is not None and model.name == toy.bundle.info.name and model.precision == "fp32"
+    assert model.backend == f"onnxruntime {importlib.metadata.version('onnxruntime')}"
+    assert after.model("another") is None
+    steps = after.stats["encoder_calls"]
+    assert before.figures.step_seconds.count == 0 < steps
+    assert after.figures.step_seconds.count == after.figures.batch_size.count == steps
+    assert after.figures.batch_size.total == pytest.approx(after.stats["mean_batch"] * steps)
+    assert 0 < after.figures.queue_delay_seconds.count <= steps and after.figures.step_seconds.total > 0
 
 
 def test_an_owner_whose_deliver_raises_harms_nobody(engine: AnyEngine, toy: Model) -> None:

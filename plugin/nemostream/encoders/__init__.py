@@ -116,5 +116,8 @@ class EncoderRows(Protocol):
 class EncoderBackend(Protocol):
     """A loaded model."""
 
+    name: str
+    """What computes, and its version."""
+
     def rows(self, chunk_frames: int, capacity: int, spare_frames: int) -> EncoderRows:
         """Room for `capacity` streams of that chunk size, with `spare_frames` columns for steps that are undone."""

@@ -68,6 +68,8 @@ class NullRows:
 class NullBackend:
     """No model."""
 
+    name = "null"
+
     def __init__(self, bundle: Bundle) -> None:
         self._d_model = bundle.info.encoder.d_model
 

@@ -29,7 +29,11 @@ _BINDINGS_KEPT = 64
 
 
 class OnnxBackend:
-    """A bundle's encoder graph, loaded once; every chunk size runs on it."""
+    """A bundle's encoder graph, loaded once; every chunk size runs on it.
+
+    Attributes:
+        name: of what computes.
+    """
 
     def __init__(self, bundle: Bundle, precision: str, threads: int | None) -> None:
         """Load the graph.
@@ -42,6 +46,7 @@ class OnnxBackend:
             BundleError: the bundle lacks that precision, or onnxruntime cannot load its graph.
         """
         self.info = bundle.info
+        self.name = runtime()
         path = bundle.encoder(precision)
         self.session = open_session(path, threads, "convert the model again")
         found = [item.name for item in self.session.get_inputs()]
@@ -217,6 +222,13 @@ def open_session(path: Path, threads: int | None, remedy: str) -> Any:
         raise BundleError(
             f"{path}: onnxruntime {onnxruntime.__version__} cannot load this graph ({first_line(error)}); {remedy}."
         ) from error
+
+
+def runtime() -> str:
+    """onnxruntime and its version."""
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__}"
 
 
 def first_line(error: Exception) -> str:

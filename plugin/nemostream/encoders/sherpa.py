@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nemostream.encoders import Arrays, Floats, Indices, Places, check_row, export_row
-from nemostream.encoders.onnx import first_line, open_session
+from nemostream.encoders.onnx import first_line, open_session, runtime
 from nemostream.errors import BundleError, SnapshotError, StepFailed, UnsupportedChunk
 from nemostream.greedy_onnx import OnnxTransducer, Transducer
 from nemostream.models.sherpa import INPUTS, OVERLAP, describe
@@ -47,6 +47,7 @@ class SherpaBackend:
     Attributes:
         bundle: what the folder stands for.
         batched: several rows may run at once.
+        name: of what computes.
     """
 
     def __init__(self, graphs: Graphs, threads: int | None) -> None:
@@ -58,6 +59,7 @@ class SherpaBackend:
         Raises:
             BundleError: onnxruntime cannot load one, or it is not what it should be.
         """
+        self.name = runtime()
         self.session = open_session(graphs.encoder, threads, _REMEDY)
         shapes = {item.name: item.shape for item in self.session.get_inputs()}
         self.bundle = describe(graphs, self.session.get_modelmeta().custom_metadata_map, shapes)
