@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from nemostream.errors import AudioError
 from nemostream.protocol import SAMPLE_RATE, Samples
+
+if TYPE_CHECKING:
+    import av
 
 RATES = (8_000, 192_000)
 """Sample rates that make sense as speech."""
@@ -31,8 +35,7 @@ class ToMono16k:
         Raises:
             AudioError: a rate that no speech has.
         """
-        if not RATES[0] <= rate <= RATES[1]:
-            raise AudioError(f"a sample rate of {rate} Hz is not supported; send {RATES[0]} to {RATES[1]} Hz")
+        check_rate(rate)
         self._stream = None
         if rate != SAMPLE_RATE:
             import soxr
@@ -56,6 +59,12 @@ class ToMono16k:
         return empty if self._stream is None else cast(Samples, self._stream.resample_chunk(empty, last=True))
 
 
+def check_rate(rate: int) -> None:
+    """Raises AudioError for one that no speech has."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise AudioError(f"a sample rate of {rate} Hz is not supported; send {RATES[0]} to {RATES[1]} Hz")
+
+
 def to_mono(block: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> Samples:
     """Float32 (n,) in -1..1 from int16 or float32, (n,) or (n, channels).
 
@@ -73,32 +82,75 @@ def to_mono(block: npt.NDArray[np.int16] | npt.NDArray[np.float32]) -> Samples:
     return scaled * scale if scale != 1 else scaled
 
 
-def read_audio(source: Path | BinaryIO) -> Iterator[tuple[Samples, float | None]]:
+def read_audio(
+    source: Path | BinaryIO, options: Mapping[str, str] | None = None
+) -> Iterator[tuple[Samples, float | None]]:
     """Decode anything PyAV reads: blocks of samples, each with the part of the file read so far (0..1, None where the
-    length is unknown).
+    length is unknown). What is damaged is left out, and of a file that was cut off there is what came.
+
+    Args:
+        options: of FFmpeg's demuxers. What strangers send needs a format_whitelist and a protocol_whitelist: a
+            playlist may name files of this machine.
 
     Raises:
         AudioError: no such file, no sound in it, or not a media file.
     """
     import av
 
+    planar, convert, kind, seconds = av.AudioResampler(format="fltp"), None, None, 0.0
+    for frame, total in _frames(source, options):
+        if kind != (kind := (frame.sample_rate, frame.format.name, frame.layout.name)):
+            # A file may go on otherwise than it began.
+            if convert is not None:
+                yield convert.finish(), min(1.0, seconds / total) if total else None
+            planar, convert = av.AudioResampler(format="fltp"), ToMono16k(frame.sample_rate)
+        assert convert is not None
+        for part in planar.resample(frame):
+            seconds += part.samples / part.sample_rate
+            yield convert.push(part.to_ndarray().T), min(1.0, seconds / total) if total else None
+    if convert is not None:
+        yield convert.finish(), 1.0
+
+
+def length(source: Path | BinaryIO, options: Mapping[str, str] | None = None, most: float = math.inf) -> float:
+    """Seconds of audio, counted by decoding, because what headers say need not be true; somewhat more than `most` where
+    there is more than that. Arguments and errors are those of `read_audio`."""
+    seconds = 0.0
+    for frame, _ in _frames(source, options):
+        check_rate(frame.sample_rate)
+        seconds += frame.samples / frame.sample_rate
+        if seconds > most:
+            break
+    return seconds
+
+
+def _frames(source: Path | BinaryIO, options: Mapping[str, str] | None) -> Iterator[tuple[av.AudioFrame, float | None]]:
+    """The frames of the first audio track, with the seconds that the file says it has."""
+    import av
+
     name = str(source) if isinstance(source, Path) else "the input"
+    heard, damaged = False, None
     try:
-        with closing(av.open(str(source) if isinstance(source, Path) else source, mode="r")) as container:
+        opened = av.open(str(source) if isinstance(source, Path) else source, mode="r", options=dict(options or {}))
+        with closing(opened) as container:
             if not container.streams.audio:
                 raise AudioError(f"{name} has no audio track")
             track = container.streams.audio[0]
             total = container.duration / 1e6 if container.duration else None
-            planar = av.AudioResampler(format="fltp")
-            convert: ToMono16k | None = None
-            seconds = 0.0
-            for frame in container.decode(track):
-                for part in planar.resample(frame):
-                    convert = convert or ToMono16k(part.sample_rate)
-                    seconds += part.samples / part.sample_rate
-                    yield convert.push(part.to_ndarray().T), min(1.0, seconds / total) if total else None
-            if convert is not None:
-                yield convert.finish(), 1.0
+            packets = container.demux(track)
+            while True:
+                try:
+                    frames = next(packets).decode()
+                except StopIteration:
+                    break
+                except av.InvalidDataError as error:
+                    damaged = error
+                    continue
+                for frame in frames:
+                    heard = True
+                    yield frame, total
+        if damaged is not None and not heard:
+            raise damaged
     except FileNotFoundError as error:
         raise AudioError(f"{name} does not exist") from error
     except IsADirectoryError as error:
