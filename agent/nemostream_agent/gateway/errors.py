@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from nemostream import errors
+from nemostream.protocol import Failed
 
 TRY_AGAIN, TOO_BIG, POLICY, BAD_DATA, INTERNAL, GOING_AWAY, NORMAL = 1013, 1009, 1008, 1007, 1011, 1012, 1000
 """Close codes of RFC 6455 and its registry."""
@@ -77,3 +78,11 @@ def refusal(error: Exception) -> Refusal:
     if isinstance(error, errors.NemostreamError):
         return Refusal(500, INTERNAL, "failed", str(error))
     return Refusal(500, INTERNAL, "failed", "the gateway failed; its log says why")
+
+
+def failure(event: Failed) -> Refusal:
+    """What the end of a stream means that the engine could not go on with."""
+    if event.retryable or event.code == errors.EngineFull.__name__:
+        return full(event.message)
+    kind = getattr(errors, event.code, errors.NemostreamError)
+    return refusal(kind(event.message))

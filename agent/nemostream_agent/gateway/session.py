@@ -8,7 +8,6 @@ async with service.open(options, who, "ws") as session:
 
 from __future__ import annotations
 
-import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
@@ -18,14 +17,12 @@ from nemostream.client import ClientStream
 from nemostream.errors import StreamClosed
 from nemostream.protocol import SAMPLE_RATE, Ended, Event, Failed, Final, Interim, Preflight, Samples, Started, Usage
 
-from .errors import Refusal, full, refusal
+from .errors import failure, refusal
+from .pace import Pace
 
 if TYPE_CHECKING:
     from .metrics import Metrics
 
-AHEAD = 15 * SAMPLE_RATE
-"""Samples by which a client may be ahead of the engine. Beyond that nothing is read from it. (The engine says every 5 s
-how far it is, and closes a live stream that is 30 s behind.)"""
 MARKS = 4096
 """Pushes whose time of arrival is known."""
 
@@ -78,8 +75,7 @@ class Session:
         self._stream, self._decoder, self._metrics, self._clock = stream, decoder, metrics, clock
         self._arrivals = Arrivals()
         self._flushed: dict[int, float] = {}
-        self._heard = 0
-        self._moved = asyncio.Event()
+        self._pace = Pace(stream)
         self._shown = False
         self._closed_at: float | None = None
 
@@ -97,9 +93,7 @@ class Session:
             self._push(self._decoder.push(data))
         except Exception as error:
             raise refusal(error) from error
-        while self._stream.at_sample - self._heard > AHEAD and not self._stream.over:
-            self._moved.clear()
-            await self._moved.wait()
+        await self._pace.wait()
 
     def flush(self) -> int:
         """Ask for a Final now; exactly one carries the returned id."""
@@ -121,7 +115,7 @@ class Session:
     def drop(self) -> None:
         """Nobody listens any more."""
         self._stream.close(drain=False)
-        self._moved.set()
+        self._pace.over()
 
     async def __aiter__(self) -> AsyncIterator[Interim | Preflight | Final]:
         """
@@ -130,17 +124,16 @@ class Session:
         """
         async for event in self._stream:
             if isinstance(event, Usage):
-                self._heard = event.total
+                self._pace.heard(event.total)
                 self._metrics.audio_seconds.inc(event.samples / SAMPLE_RATE)
             elif isinstance(event, (Interim, Preflight, Final)):
                 self._measure(event)
                 yield event
             elif isinstance(event, (Failed, Ended)):
-                self._moved.set()
+                self._pace.over()
                 if isinstance(event, Failed):
-                    raise _failed(event)
+                    raise failure(event)
                 return
-            self._moved.set()
 
     def _push(self, samples: Samples) -> None:
         if len(samples):
@@ -163,16 +156,3 @@ class Session:
                 self.finals += 1
                 if at is not None:
                     self._metrics.time_to_final.observe(now - at)
-
-
-def _failed(event: Failed) -> Refusal:
-    if event.retryable:
-        return full(event.message)
-    return refusal(_typed(event))
-
-
-def _typed(event: Failed) -> Exception:
-    from nemostream import errors
-
-    kind = getattr(errors, event.code, errors.NemostreamError)
-    return kind(event.message) if kind is not errors.EngineFull else errors.EngineFull(event.message, 1.0)
