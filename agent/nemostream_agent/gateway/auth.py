@@ -47,7 +47,7 @@ def read_keys(path: Path) -> dict[str, str]:
     """Names by hash. Lines are `name:sha256`; empty ones and those that begin with # do not count.
 
     Raises:
-        KeysError: no such file, or a line that is none.
+        KeysError: no such file, a line that is none, or no line at all: nobody could come in, or everybody.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -61,6 +61,8 @@ def read_keys(path: Path) -> dict[str, str]:
         if not name or len(hashed) != 64 or set(hashed.lower()) - set("0123456789abcdef"):
             raise KeysError(f"line {number} of {path} is not name:sha256; make one with `nemostream-agent key NAME`")
         found[hashed.lower()] = name
+    if not found:
+        raise KeysError(f"{path} holds no API key; make one with `nemostream-agent key NAME`, or leave the option out")
     return found
 
 
@@ -106,11 +108,19 @@ class Auth:
         assert self._verifier is not None
         try:
             claims = self._verifier.verify(token)
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
+        except (
+            jwt.PyJWTError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:  # the last: claims of odd kinds
             raise unauthorized(f"this LiveKit token is not valid: {type(error).__name__}") from None
         grants = claims.video
         if grants is None or not grants.room_join or grants.can_publish is False:
             raise unauthorized("this LiveKit token may not publish in a room, so it may not be transcribed either")
+        if not isinstance(claims.identity, str) or not claims.identity:
+            raise unauthorized("this LiveKit token names nobody")
         return claims.identity
 
 

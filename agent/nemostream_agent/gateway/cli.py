@@ -91,7 +91,11 @@ def gateway(
     device: Annotated[str | None, typer.Option(envvar="ASR_DEVICE", help="cpu; there is no other yet")] = None,
     max_batch: Annotated[
         int | None,
-        typer.Option(envvar="ASR_MAX_BATCH", min=1, help="streams in one step of an engine that is started here"),
+        typer.Option(
+            envvar=["NEMOSTREAM_MAX_BATCH", "ASR_MAX_BATCH"],
+            min=1,
+            help="streams in one step of an engine that is started here",
+        ),
     ] = None,
     step_ms: Annotated[str | None, typer.Option(envvar="ASR_STEP_MS", hidden=True)] = None,
     max_streams: Annotated[
@@ -146,6 +150,8 @@ def gateway(
         bool, typer.Option("--log-text", envvar="NEMOSTREAM_LOG_TEXT", help="finals may stand in it")
     ] = False,
 ) -> None:
+    if api_keys and not api_keys.strip(", "):
+        raise typer.BadParameter("NEMOSTREAM_API_KEYS holds no key; unset it to let everybody in")
     if livekit_tokens and not (livekit_key and livekit_secret):
         raise typer.BadParameter("--livekit-tokens needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
     for name, value, among in (
@@ -219,9 +225,15 @@ def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Run the command; what goes wrong is one sentence on standard error and exit status 1."""
+    """Run the command; what goes wrong is one sentence on standard error and exit status 1, or 2 for an option."""
     try:
-        app(prog_name="nemostream-agent gateway")
+        app(prog_name="nemostream-agent gateway", standalone_mode=False)
     except NemostreamError as error:
         typer.echo(f"nemostream-agent: {error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        # Where typer keeps the base of its errors depends on its version.
+        if (sentence := getattr(error, "format_message", None)) is None:
+            raise
+        typer.echo(f"nemostream-agent gateway: {sentence()}", err=True)
+        sys.exit(2)

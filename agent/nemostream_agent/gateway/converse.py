@@ -127,6 +127,7 @@ class _Line:
 
     async def _write(self, session: Session) -> None:
         async for event in session:
+            self._service.heard(event)
             await self.send(self._dialect.event(event))
         await self.send(self._dialect.ended(session))
 

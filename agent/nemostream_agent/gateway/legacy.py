@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import typer
+from nemostream.errors import NemostreamError
 
 logger = logging.getLogger("nemostream.gateway")
 
@@ -14,23 +14,27 @@ HALVES = {16: 6, 33: 13}
 """Lookaheads that those servers count in frames of 30 ms, 480 and 1040 ms, in frames of 80 ms."""
 
 
+class SettingsError(NemostreamError):
+    """A setting means nothing here."""
+
+
 def chunk_ms_of(att_ctx: str) -> int:
     """The chunk of a model's attention contexts "left,right": "70,1" is 160 ms.
 
     Raises:
-        typer.BadParameter: it is no such pair.
+        SettingsError: it is no such pair.
     """
     parts = att_ctx.strip().strip("[]").split(",")
     if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
-        raise typer.BadParameter(f"ASR_ATT_CTX is left,right, as 70,13; not {att_ctx!r}")
+        raise SettingsError(f"ASR_ATT_CTX is left,right, as 70,13; not {att_ctx!r}")
     right = int(parts[1])
     return (HALVES.get(right, right) + 1) * FRAME_MS
 
 
 def device_is_here(device: str | None) -> None:
-    """Raises typer.BadParameter unless it is the CPU."""
+    """Raises SettingsError unless it is the CPU."""
     if device is not None and device.lower() not in ("", "cpu", "auto"):
-        raise typer.BadParameter(f"ASR_DEVICE={device}: this version runs on the CPU; set ASR_DEVICE=cpu or unset it")
+        raise SettingsError(f"ASR_DEVICE={device}: this version runs on the CPU; set ASR_DEVICE=cpu or unset it")
 
 
 def unneeded(step_ms: str | None) -> None:

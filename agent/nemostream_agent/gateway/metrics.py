@@ -2,16 +2,21 @@
 
 metrics = Metrics(house)
 metrics.streams.labels("ws").inc()
-text = metrics.text(engine_figures)
+text = metrics.text(await service.look())
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from .engine_metrics import EngineMetrics
 from .limits import House
+
+if TYPE_CHECKING:
+    from nemostream.figures import Description
 
 FIRST_TEXT = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 FINAL = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -49,6 +54,6 @@ class Metrics:
     def refused(self, reason: str) -> None:
         self.refusals.labels(reason).inc()
 
-    def text(self) -> bytes:
-        """In Prometheus' text format."""
-        return generate_latest(self.registry)
+    def text(self, engine: Description | None) -> bytes:
+        """In Prometheus' text format, with the figures of an engine that says this of itself."""
+        return generate_latest(self.registry) + generate_latest(EngineMetrics(engine))

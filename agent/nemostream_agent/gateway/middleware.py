@@ -1,4 +1,4 @@
-"""Around every request: a bound on its body, and an id by which logs and answers name it."""
+"""Around every request: a bound on its body, an id by which logs and answers name it, and the trace it belongs to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from . import logs, tracing
 from .errors import Refusal, too_big
 
 
@@ -50,7 +51,7 @@ class BodyLimit:
 
 
 class RequestId:
-    """`scope["request_id"]`, and the header X-Request-Id of every answer."""
+    """`scope["request_id"]`, in the log, and the header X-Request-Id of every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -67,7 +68,8 @@ class RequestId:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        await self._app(scope, receive, named)
+        with logs.named(request_id), tracing.parent(Headers(scope=scope)):
+            await self._app(scope, receive, named)
 
 
 def _answer(error: Refusal) -> JSONResponse:

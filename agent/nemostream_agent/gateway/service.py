@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 from nemostream import registry
 from nemostream.client import Client
 from nemostream.errors import NemostreamError
-from nemostream.protocol import Priority
+from nemostream.protocol import SAMPLE_RATE, Event, Final, Priority
 from nemostream.remote import Shared
 
+from .engine_watch import EngineWatch
 from .errors import Refusal, bad_request, full, refusal
 from .limits import House
 from .metrics import Metrics
@@ -34,6 +35,7 @@ from .tracing import span
 
 if TYPE_CHECKING:
     from nemostream.client import ClientStream
+    from nemostream.figures import Description
     from nemostream.registry import AnyEngine
 
 logger = logging.getLogger("nemostream.gateway")
@@ -66,6 +68,8 @@ class Service:
         self._owned = engine
         self._engine: AnyEngine | None = None
         self._client: Client | None = None
+        self._watch: EngineWatch | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -73,11 +77,12 @@ class Service:
         """Connect to the machine's engine, or start it; its model is loaded on a thread of its own."""
         if self._owned is None:
             if self.settings.max_batch is not None:
-                os.environ.setdefault("NEMOSTREAM_MAX_BATCH", str(self.settings.max_batch))
+                os.environ["NEMOSTREAM_MAX_BATCH"] = str(self.settings.max_batch)
             self._engine = registry.acquire(Shared(spawn=os.environ.get("NEMOSTREAM_SPAWN", "1") != "0"))
         else:
             self._engine = self._owned
         self._client = Client(self._engine)
+        self._watch = EngineWatch(self._engine)
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._load, args=(loop,), name="gateway-load", daemon=True).start()
 
@@ -87,7 +92,7 @@ class Service:
         while not self.draining.is_set():
             try:
                 self._engine.load(self.model(None))
-                loop.call_soon_threadsafe(setattr, self, "ready", True)
+                loop.call_soon_threadsafe(self._loaded)
                 return
             except RuntimeError:  # the loop is closed
                 return
@@ -96,10 +101,14 @@ class Service:
                 logger.error("the model cannot be loaded", extra={"error": str(error)})
                 time.sleep(LOAD_SECONDS)
 
-    @property
-    def engine(self) -> AnyEngine:
-        assert self._engine is not None, "start() first"
-        return self._engine
+    def _loaded(self) -> None:
+        self.ready = True
+        assert self._watch is not None
+        self._keeping = asyncio.create_task(self._watch.keep(self.model(None)), name="gateway.keep")
+
+    async def look(self) -> Description | None:
+        """What the engine says of itself, within a second; None: it does not answer. Starts none."""
+        return await self._watch.look() if self._watch is not None and self.ready else None
 
     def model(self, asked: str | None) -> str | None:
         """The engine's name of a model that a client asked for.
@@ -195,6 +204,12 @@ class Service:
             facts["outcome"] = outcome
             logger.info("stream", extra={**facts, "lasted": round(time.monotonic() - began, 3)})
 
+    def heard(self, event: Event) -> None:
+        """Finals stand in the log where that was asked for, and nothing else of what was said."""
+        if self.settings.log_text and isinstance(event, Final) and event.text:
+            seconds = event.start_sample / SAMPLE_RATE, event.end_sample / SAMPLE_RATE
+            logger.info("final", extra={"text": event.text, "start": seconds[0], "end": seconds[1]})
+
     async def drain(self) -> None:
         """Nobody new is let in; come back when all are gone. After `drain_seconds` they are asked to end, which gives
         them their final text; who takes twice the time a stalled client may take is left behind."""
@@ -218,6 +233,8 @@ class Service:
 
     def close(self) -> None:
         """Let go of the engine, which may go on for others."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         if self._client is not None:
             self._client.close()
         if self._owned is None and self._engine is not None:

@@ -1,7 +1,7 @@
 """OpenTelemetry: a span for each stream and each upload, sent where OTEL_EXPORTER_OTLP_ENDPOINT says.
 
 configure()                                   # nothing unless the environment names an endpoint
-with span("stream", protocol="ws") as note:
+with parent(request.headers), span("stream", protocol="ws") as note:
     note(seconds=12.5)
 """
 
@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from opentelemetry import propagate, trace
+from opentelemetry import context, propagate, trace
 
 SERVICE = "nemostream-gateway"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -47,14 +47,29 @@ def shutdown() -> None:
 
 
 @contextmanager
-def span(name: str, headers: Mapping[str, str] | None = None, **facts: object) -> Iterator[Note]:
-    """A span; `headers` may name its parent (W3C trace context). What is given notes more facts of it."""
-    parent = propagate.extract(headers) if headers else None
-    with _tracer.start_as_current_span(name, context=parent) as current:
+def parent(headers: Mapping[str, str]) -> Iterator[None]:
+    """Spans within are children of the one that `headers` name (W3C trace context), if they name one."""
+    token = context.attach(propagate.extract(headers))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+@contextmanager
+def span(name: str, **facts: object) -> Iterator[Note]:
+    """A span; what is given notes more facts of it. Of an error it keeps the kind alone: a message, or a traceback, may
+    quote what a client sent."""
+    with _tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as current:
 
         def note(**more: object) -> None:
             for key, value in more.items():
                 current.set_attribute(f"nemostream.{key}", value if isinstance(value, (int, float)) else str(value))
 
         note(**facts)
-        yield note
+        try:
+            yield note
+        except Exception as error:
+            kind = str(getattr(error, "code", type(error).__name__))
+            current.set_status(trace.StatusCode.ERROR, kind)
+            raise
