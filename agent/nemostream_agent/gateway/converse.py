@@ -70,8 +70,8 @@ class _Line:
     def __init__(self, socket: WebSocket, dialect: Dialect, service: Service) -> None:
         self._socket, self._dialect, self._service = socket, dialect, service
         self._limits = service.settings.limits
-        self._came_at = time.monotonic()
-        self._ends_at = self._came_at + self._limits.session_seconds
+        self._waits_since: float | None = time.monotonic()  # None: the client waits for us
+        self._ends_at = time.monotonic() + self._limits.session_seconds
 
     async def start(self) -> StreamOptions | None:
         """What the client wants to open; None: the gateway ends.
@@ -120,10 +120,12 @@ class _Line:
         while not isinstance(command := await self._receive(), End):
             if isinstance(command, Audio):
                 await session.push(command.data)
+                await self.send(self._dialect.heard(session))
             elif isinstance(command, Finalize):
                 session.flush()
             elif isinstance(command, Start):
                 raise bad_data("a stream is open already; close it first")
+        await session.finish()
 
     async def _write(self, session: Session) -> None:
         async for event in session:
@@ -132,10 +134,11 @@ class _Line:
         await self.send(self._dialect.ended(session))
 
     async def _receive(self) -> Command:
+        self._waits_since = time.monotonic()
         message = await self._socket.receive()
+        self._waits_since = None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
-        self._came_at = time.monotonic()
         data = message.get("bytes")
         return self._dialect.read(data if data is not None else str(message.get("text") or ""))
 
@@ -148,8 +151,9 @@ class _Line:
         ending = asyncio.create_task(self._service.ending.wait())
         try:
             while True:
-                idle_at = self._came_at + self._limits.idle_seconds
-                left = min(idle_at, self._ends_at) - time.monotonic()
+                now = time.monotonic()
+                idle_at = (self._waits_since or now) + self._limits.idle_seconds
+                left = min(idle_at, self._ends_at) - now
                 if left <= 0 and idle_at < self._ends_at:
                     raise Refusal(408, POLICY, "idle", f"nothing came for {self._limits.idle_seconds:g} s")
                 if left <= 0:

@@ -66,6 +66,10 @@ class Dialect(Protocol):
 
     def opened(self, session: Session) -> Messages: ...
 
+    def heard(self, session: Session) -> Messages:
+        """Behind audio that was pushed."""
+        ...
+
     def event(self, event: Interim | Preflight | Final) -> Messages: ...
 
     def ended(self, session: Session) -> Messages:

@@ -62,6 +62,9 @@ class OpDialect:
     def opened(self, session: Session) -> Messages:
         return ()
 
+    def heard(self, session: Session) -> Messages:
+        return ()
+
     def event(self, event: Interim | Preflight | Final) -> Messages:
         if isinstance(event, Preflight) or not event.text:
             return ()

@@ -77,3 +77,6 @@ class PcmDecoder:
     def finish(self) -> Samples:
         """What the resampler still holds back; half a sample is dropped."""
         return self._mono.finish()
+
+    def close(self) -> None:
+        """It holds nothing that must be given back."""

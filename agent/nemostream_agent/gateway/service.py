@@ -24,12 +24,13 @@ from nemostream.errors import NemostreamError
 from nemostream.protocol import SAMPLE_RATE, Event, Final, Priority
 from nemostream.remote import Shared
 
+from .container import ContainerDecoder
 from .engine_watch import EngineWatch
 from .errors import Refusal, bad_request, full, refusal
 from .limits import House
 from .metrics import Metrics
 from .pcm import PcmDecoder
-from .session import Session
+from .session import Decoder, Session
 from .settings import Settings, StreamOptions
 from .tracing import span
 
@@ -145,7 +146,9 @@ class Service:
             Refusal: no place, or nobody can have what it asks for.
         """
         options = self.options(options)
-        decoder = PcmDecoder(options.encoding or "pcm16", options.sample_rate, options.channels)
+        decoder: Decoder = ContainerDecoder()
+        if options.encoding is not None:
+            decoder = PcmDecoder(options.encoding, options.sample_rate, options.channels)
         async with self.admitted(who, protocol) as note:
             stream = await self.stream(options, "live")
             session = Session(stream, decoder, self.metrics)

@@ -2,7 +2,7 @@
 
 async with service.open(options, who, "ws") as session:
     await session.push(data)         # waits while the engine is behind, so that the client does too
-    session.flush(); session.close()
+    session.flush(); await session.finish()
     async for event in session: ...  # Interim, Preflight, Final, until all is said
 """
 
@@ -12,6 +12,8 @@ import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from nemostream.client import ClientStream
 from nemostream.errors import StreamClosed
@@ -28,11 +30,15 @@ MARKS = 4096
 
 
 class Decoder(Protocol):
-    """Bytes to samples (pcm.PcmDecoder, container.ContainerDecoder)."""
+    """Bytes to samples, at once (pcm.PcmDecoder) or bit by bit, as they can be taken (container.ContainerDecoder)."""
 
-    def push(self, data: bytes) -> Samples: ...
+    def push(self, data: bytes) -> Samples | AsyncIterator[Samples]: ...
 
-    def finish(self) -> Samples: ...
+    def finish(self) -> Samples | AsyncIterator[Samples]: ...
+
+    def close(self) -> None:
+        """In any case, at the end."""
+        ...
 
 
 class Arrivals:
@@ -89,11 +95,16 @@ class Session:
         Raises:
             Refusal: the audio cannot be decoded, or the stream is over.
         """
-        try:
-            self._push(self._decoder.push(data))
-        except Exception as error:
-            raise refusal(error) from error
-        await self._pace.wait()
+        await self._take(lambda: self._decoder.push(data))
+
+    async def finish(self) -> None:
+        """No more audio: what the decoder holds back counts too, then `close`.
+
+        Raises:
+            Refusal: there was no audio in what came, or the stream is over.
+        """
+        await self._take(self._decoder.finish)
+        self.close()
 
     def flush(self) -> int:
         """Ask for a Final now; exactly one carries the returned id."""
@@ -108,12 +119,12 @@ class Session:
         """No more audio: what is pending becomes final, then the events end."""
         if self._closed_at is not None or self._stream.over:
             return
-        self._push(self._decoder.finish())
         self._closed_at = self._clock()
         self._stream.close(drain=True)
 
     def drop(self) -> None:
         """Nobody listens any more."""
+        self._decoder.close()
         self._stream.close(drain=False)
         self._pace.over()
 
@@ -135,10 +146,22 @@ class Session:
                     raise failure(event)
                 return
 
-    def _push(self, samples: Samples) -> None:
+    async def _take(self, decode: Callable[[], Samples | AsyncIterator[Samples]]) -> None:
+        try:
+            found = decode()
+            if isinstance(found, np.ndarray):
+                await self._push(found)
+            else:
+                async for samples in found:
+                    await self._push(samples)
+        except Exception as error:
+            raise refusal(error) from error
+
+    async def _push(self, samples: Samples) -> None:
         if len(samples):
             self._stream.push(samples)
             self._arrivals.note(self._stream.at_sample, self._clock())
+        await self._pace.wait()
 
     def _measure(self, event: Event) -> None:
         now = self._clock()

@@ -13,6 +13,7 @@ from .auth import Auth, subprotocol
 from .converse import converse, refuse
 from .dialect import Dialect
 from .errors import Refusal
+from .listen import ListenDialect
 from .op import OpDialect
 from .query import stream_options
 from .service import Service
@@ -29,6 +30,11 @@ async def ws(socket: WebSocket) -> None:
 @router.websocket("/")
 async def op(socket: WebSocket) -> None:
     await _serve(socket, lambda query: OpDialect(stream_options(query)))
+
+
+@router.websocket("/v1/listen")
+async def listen(socket: WebSocket) -> None:
+    await _serve(socket, lambda query: ListenDialect(query, socket.scope["request_id"]))
 
 
 async def _serve(socket: WebSocket, dialect_of: Callable[[QueryParams], Dialect]) -> None:

@@ -38,6 +38,9 @@ class WsDialect:
     def opened(self, session: Session) -> Messages:
         return ()
 
+    def heard(self, session: Session) -> Messages:
+        return ()
+
     def event(self, event: Interim | Preflight | Final) -> Messages:
         if isinstance(event, Preflight) or not event.text:
             return ()
