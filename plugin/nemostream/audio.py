@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -112,16 +111,14 @@ def read_audio(
         yield convert.finish(), 1.0
 
 
-def length(source: Path | BinaryIO, options: Mapping[str, str] | None = None, most: float = math.inf) -> float:
-    """Seconds of audio, counted by decoding, because what headers say need not be true; somewhat more than `most` where
-    there is more than that. Arguments and errors are those of `read_audio`."""
+def elapsed(source: Path | BinaryIO, options: Mapping[str, str] | None = None) -> Iterator[float]:
+    """Seconds of audio up to the end of each frame, by decoding and nothing else: what headers say of a file's length
+    need not be true. Arguments and errors are those of `read_audio`."""
     seconds = 0.0
     for frame, _ in _frames(source, options):
         check_rate(frame.sample_rate)
         seconds += frame.samples / frame.sample_rate
-        if seconds > most:
-            break
-    return seconds
+        yield seconds
 
 
 def _frames(source: Path | BinaryIO, options: Mapping[str, str] | None) -> Iterator[tuple[av.AudioFrame, float | None]]:
@@ -135,6 +132,8 @@ def _frames(source: Path | BinaryIO, options: Mapping[str, str] | None) -> Itera
         with closing(opened) as container:
             if not container.streams.audio:
                 raise AudioError(f"{name} has no audio track")
+            if container.streams.audio[0].codec_context is None:
+                raise AudioError(f"{name} has an audio track in a coding that cannot be decoded")
             track = container.streams.audio[0]
             total = container.duration / 1e6 if container.duration else None
             packets = container.demux(track)

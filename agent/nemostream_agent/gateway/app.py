@@ -6,14 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
 
 from nemostream import wire
 
-from . import sockets, status
+from . import answers, sockets, status, transcribe, transcriptions
 from .auth import Auth
-from .errors import Refusal
 from .middleware import BodyLimit, RequestId
 from .service import Service
 from .settings import Settings
@@ -44,13 +42,8 @@ def create_app(settings: Settings, engine: AnyEngine | None = None) -> FastAPI:
     )
     app.state.service, app.state.auth = service, auth
 
-    @app.exception_handler(Refusal)
-    async def refused(_: Request, error: Refusal) -> JSONResponse:
-        if error.code not in ("full", "draining", "client_limit"):  # these were counted at the door
-            service.metrics.refused(error.code)
-        return JSONResponse({"detail": str(error), "code": error.code}, error.status, error.headers)
-
-    for module in (sockets, status):
+    answers.install(app, service.metrics)
+    for module in (sockets, status, transcribe, transcriptions):
         app.include_router(module.router)
     app.add_middleware(BodyLimit, limit=settings.limits.upload_bytes)
     app.add_middleware(RequestId)

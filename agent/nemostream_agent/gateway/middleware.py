@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import logs, tracing
+from .answers import answer
 from .errors import Refusal, too_big
 
 
@@ -25,7 +26,7 @@ class BodyLimit:
         announced = Headers(scope=scope).get("content-length", "")
         refusal = too_big(f"the upload is larger than {self._limit} bytes, the limit")
         if announced.isdigit() and int(announced) > self._limit:
-            await _answer(refusal)(scope, receive, send)
+            await _answer(refusal, scope)(scope, receive, send)
             return
         came, begun = 0, False
 
@@ -47,7 +48,7 @@ class BodyLimit:
         except Refusal as error:
             if error is not refusal or begun:
                 raise
-            await _answer(error)(scope, receive, send)
+            await _answer(error, scope)(scope, receive, send)
 
 
 class RequestId:
@@ -72,6 +73,7 @@ class RequestId:
             await self._app(scope, receive, named)
 
 
-def _answer(error: Refusal) -> JSONResponse:
-    headers = {**error.headers, "Connection": "close"}
-    return JSONResponse({"detail": str(error), "code": error.code}, error.status, headers)
+def _answer(error: Refusal, scope: Scope) -> JSONResponse:
+    response = answer(error, scope["path"])
+    response.headers["Connection"] = "close"
+    return response
