@@ -39,6 +39,8 @@ def create_app(settings: Settings, engine: AnyEngine | None = None) -> FastAPI:
         summary="Streaming speech-to-text over HTTP and WebSocket",
         version=wire.package(),
         lifespan=lifespan,
+        # Its own spans would hold the whole query, which may hold a key (tracing.py has ours).
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service, app.state.auth = service, auth
 

@@ -7,7 +7,6 @@ of.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -47,11 +46,14 @@ class Server(uvicorn.Server):
                 print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        asyncio.get_running_loop().call_soon_threadsafe(self._begin, sig)
+        asyncio.get_running_loop().call_soon_threadsafe(self._begin)
 
-    def _begin(self, sig: int) -> None:
-        if self._drain is None or not self._service.ending.is_set() and sig == signal.SIGINT:
+    def _begin(self) -> None:
+        """A second signal says that the streams are not to go on until they end by themselves."""
+        if self._drain is None:
             self._drain = asyncio.create_task(self._end())
+        else:
+            self._service.ending.set()
 
     async def _end(self) -> None:
         await self._service.drain()
@@ -124,6 +126,9 @@ def gateway(
     session_seconds: Annotated[
         float, typer.Option(envvar="NEMOSTREAM_SESSION_SECONDS", min=1, help="that a connection may last")
     ] = _DEFAULT.session_seconds,
+    stalled_seconds: Annotated[
+        float, typer.Option(envvar="NEMOSTREAM_STALLED_SECONDS", min=0.1, help="in which a client must take a message")
+    ] = _DEFAULT.stalled_seconds,
     drain_seconds: Annotated[
         float, typer.Option(envvar="NEMOSTREAM_DRAIN_SECONDS", min=0, help="that streams may go on after SIGTERM")
     ] = _DEFAULT.drain_seconds,
@@ -187,6 +192,7 @@ def gateway(
             upload_seconds=upload_seconds,
             idle_seconds=idle_seconds,
             session_seconds=session_seconds,
+            stalled_seconds=stalled_seconds,
             drain_seconds=drain_seconds,
         ),
         clip=Clip(cast(Literal["reject", "clip"], clip_policy), clip_min_seconds, clip_max_seconds),

@@ -44,6 +44,7 @@ async def converse(socket: WebSocket, dialect: Dialect, service: Service, who: s
             logger.exception("a conversation failed", extra={"protocol": dialect.name})
         told = refusal(error)
         code, reason = told.close, str(told)
+        service.metrics.refused(told.code)
         with contextlib.suppress(Exception):
             await line.send(dialect.refused(told))
     if service.ending.is_set() and code == NORMAL:

@@ -201,7 +201,6 @@ class Service:
                         self._empty.set()
         except Refusal as error:
             outcome = error.code
-            self.metrics.refused(error.code)
             raise
         except BaseException as error:
             outcome = type(error).__name__
@@ -217,10 +216,8 @@ class Service:
             logger.info("final", extra={"text": event.text, "start": seconds[0], "end": seconds[1]})
 
     async def drain(self) -> None:
-        """Nobody new is let in; come back when all are gone. After `drain_seconds` they are asked to end, which gives
-        them their final text; who takes twice the time a stalled client may take is left behind."""
-        if self.draining.is_set():
-            self.ending.set()
+        """Nobody new is let in; come back when all are gone. After `drain_seconds`, or once `ending` is set, they are
+        asked to end, which gives them their final text; who takes twice the time of a stalled client is left behind."""
         self.draining.set()
         self.house.draining = True
         limits = self.settings.limits
