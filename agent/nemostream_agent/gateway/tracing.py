@@ -60,7 +60,9 @@ def parent(headers: Mapping[str, str]) -> Iterator[None]:
 def span(name: str, **facts: object) -> Iterator[Note]:
     """A span; what is given notes more facts of it. Of an error it keeps the kind alone: a message, or a traceback, may
     quote what a client sent."""
-    with _tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as current:
+    with _tracer.start_as_current_span(
+        name, kind=trace.SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+    ) as current:
 
         def note(**more: object) -> None:
             for key, value in more.items():
