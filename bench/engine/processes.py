@@ -72,7 +72,7 @@ class _Run:
         ]
 
     def __call__(self) -> Result:
-        with _Children(self.folder) as children:
+        with Children(self.folder) as children:
             server = None if self.local else children.start("engine", self._serve())
             if server is not None:
                 control = RemoteEngine(Shared(self.place, spawn=False))
@@ -133,14 +133,14 @@ class _Run:
 Child = subprocess.Popen[str]
 
 
-class _Children:
+class Children:
     """Processes that end with the block, whatever happens; what they write to stderr is kept for errors."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._started: list[tuple[str, Child]] = []
 
-    def __enter__(self) -> _Children:
+    def __enter__(self) -> Children:
         return self
 
     def start(self, name: str, command: list[str]) -> Child:
