@@ -69,12 +69,13 @@ async def read(socket: websockets.ClientConnection) -> Heard:
     return heard
 
 
-async def ws(url: str, data: bytes, size: int = 640) -> Heard:
-    """Say `data` over /ws, as fast as it is taken."""
+async def ws(url: str, data: bytes, size: int = 640, every: float = 0.0) -> Heard:
+    """Say `data` over /ws, as fast as it is taken, or a message every so many seconds."""
     async with websockets.connect(url) as socket:
         reading = asyncio.create_task(read(socket))
         with contextlib.suppress(websockets.ConnectionClosed):  # refused: `read` knows how
             for begin in range(0, len(data), size):
                 await socket.send(data[begin : begin + size])
+                await asyncio.sleep(every)
             await socket.send("END")
         return await reading
