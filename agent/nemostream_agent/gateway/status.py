@@ -57,7 +57,8 @@ class Health(BaseModel):
     engine: EngineLoad | None
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
+    """(A plain function would be called on a thread.)"""
     service: Service = request.app.state.service
     return service
 
