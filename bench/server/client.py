@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,13 +82,13 @@ class Report:
 class Ears:
     """Takes a stream's texts, with their times."""
 
-    def __init__(self, outcome: Outcome, speech_due: float) -> None:
-        self._outcome, self._speech_due = outcome, speech_due
+    def __init__(self, outcome: Outcome, speech_due: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._outcome, self._speech_due, self._clock = outcome, speech_due, clock
         self._finals: list[str] = []
         self._ended_at: float | None = None
 
     def hear(self, heard: Heard) -> None:
-        now, outcome = time.monotonic(), self._outcome
+        now, outcome = self._clock(), self._outcome
         if not heard.text:
             return
         if outcome.first is None and now >= self._speech_due:  # what was heard in silence is not it
@@ -100,10 +100,10 @@ class Ears:
                 outcome.last = now - self._ended_at
 
     def ended(self) -> None:
-        self._ended_at = time.monotonic()
+        self._ended_at = self._clock()
 
     def over(self) -> None:
-        self._outcome.over = time.monotonic()
+        self._outcome.over = self._clock()
         if self._outcome.last is None and self._ended_at is not None:
             self._outcome.last = self._outcome.over - self._ended_at
 

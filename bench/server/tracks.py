@@ -33,7 +33,7 @@ class Track:
 
 
 @lru_cache
-def _pool() -> list[Clip]:
+def pool() -> list[Clip]:
     return clips_with_text(POOL)
 
 
@@ -43,16 +43,16 @@ def make(seed: int, seconds: float) -> Track:
         ValueError: no clip is as short as that.
     """
     rng, length = np.random.default_rng(seed), round(seconds * SAMPLE_RATE)
-    pool = _pool()
+    clips = pool()
     chosen: list[Clip] = []
     spoken = 0
-    for index in rng.permutation(len(pool)):
-        clip = pool[index]
+    for index in rng.permutation(len(clips)):
+        clip = clips[index]
         if spoken + len(clip.samples) <= (length * SHARE if chosen else length):
             chosen.append(clip)
             spoken += len(clip.samples)
     if not chosen:
-        raise ValueError(f"no clip fits into {seconds:g} s; the shortest has {_shortest(pool):.1f} s")
+        raise ValueError(f"no clip fits into {seconds:g} s; the shortest has {_shortest(clips):.1f} s")
     weights = rng.uniform(0.5, 1.5, len(chosen))
     ends = np.round(np.cumsum(weights) / weights.sum() * (length - spoken)).astype(int)
     pauses = np.diff(ends, prepend=0)
@@ -66,8 +66,8 @@ def make(seed: int, seconds: float) -> Track:
     return Track(pcm, " ".join(clip.text for clip in chosen), begin)
 
 
-def _shortest(pool: list[Clip]) -> float:
-    return min(len(clip.samples) for clip in pool) / SAMPLE_RATE
+def _shortest(clips: list[Clip]) -> float:
+    return min(len(clip.samples) for clip in clips) / SAMPLE_RATE
 
 
 def save(path: Path, tracks: list[Track]) -> None:
