@@ -6,11 +6,12 @@ import json
 import logging
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 import websockets
 
 from nemostream_agent.gateway import logs
-from tests.clips import TEXTS
+from tests.clips import TEXTS, path
 from tests.gateway.guarded import GARBAGE, MUSIC, Guarded, guarded, quotes, say
 
 
@@ -54,6 +55,13 @@ async def test_finals_stand_in_it_where_that_is_asked_for() -> None:
         finals = [one for one in lines(asked.gateway.log(), "final") if one["request_id"] == request_id]
         assert " ".join(one["text"] for one in finals) == heard.text
         assert all(0 <= one["start"] < one["end"] for one in finals)
+        answer = httpx.post(
+            f"{asked.gateway.http}/transcribe",
+            headers={"X-API-Key": asked.key},
+            files={"file": path("monday").read_bytes()},
+            timeout=60,
+        )
+        assert answer.json()["text"] == TEXTS["monday"] == lines(asked.gateway.log(), "final")[-1]["text"]
         assert asked.key not in asked.gateway.log()
 
 

@@ -107,6 +107,7 @@ class Upload:
                 self._pace.heard(event.total)
                 self._service.metrics.audio_seconds.inc(event.samples / SAMPLE_RATE)
             elif isinstance(event, (Interim, Final)):
+                self._service.heard(event)
                 self.language = event.language or self.language
                 self.finals += isinstance(event, Final) and bool(event.words)
                 yield event
