@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ class Service:
         ending: set when that is over: streams are to get their final text now.
         decoding: threads on which files are decoded.
         decoding: threads on which files are decoded.
+        decoding: threads on which files are decoded.
     """
 
     def __init__(self, settings: Settings, engine: AnyEngine | None = None) -> None:
@@ -70,6 +72,7 @@ class Service:
         self.draining = asyncio.Event()
         self.ending = asyncio.Event()
         self.failure = ""
+        self.decoding = ThreadPoolExecutor(os.cpu_count(), "gateway-decode")
         self.decoding = ThreadPoolExecutor(os.cpu_count(), "gateway-decode")
         self.decoding = ThreadPoolExecutor(os.cpu_count(), "gateway-decode")
         self._owned = engine
@@ -239,6 +242,7 @@ class Service:
 
     def close(self) -> None:
         """Let go of the engine, which may go on for others."""
+        self.decoding.shutdown(wait=False, cancel_futures=True)
         self.decoding.shutdown(wait=False, cancel_futures=True)
         self.decoding.shutdown(wait=False, cancel_futures=True)
         if self._keeping is not None:
