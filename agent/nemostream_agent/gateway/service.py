@@ -16,8 +16,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -59,8 +57,6 @@ class Service:
         draining: set when the end has begun: streams may go on for `limits.drain_seconds`.
         ending: set when that is over: streams are to get their final text now.
         decoding: threads on which files are decoded.
-        decoding: threads on which files are decoded.
-        decoding: threads on which files are decoded.
     """
 
     def __init__(self, settings: Settings, engine: AnyEngine | None = None) -> None:
@@ -72,8 +68,6 @@ class Service:
         self.draining = asyncio.Event()
         self.ending = asyncio.Event()
         self.failure = ""
-        self.decoding = ThreadPoolExecutor(os.cpu_count(), "gateway-decode")
-        self.decoding = ThreadPoolExecutor(os.cpu_count(), "gateway-decode")
         self.decoding = ThreadPoolExecutor(os.cpu_count(), "gateway-decode")
         self._owned = engine
         self._engine: AnyEngine | None = None
@@ -242,8 +236,6 @@ class Service:
 
     def close(self) -> None:
         """Let go of the engine, which may go on for others."""
-        self.decoding.shutdown(wait=False, cancel_futures=True)
-        self.decoding.shutdown(wait=False, cancel_futures=True)
         self.decoding.shutdown(wait=False, cancel_futures=True)
         if self._keeping is not None:
             self._keeping.cancel()
