@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from nemostream.models.known import KNOWN
 from nemostream.probe import probe
 from nemostream.rendezvous import Place
 from nemostream_agent.agent_process import AgentProcess
+from nemostream_agent.gateway.cli import app as gateway
 from nemostream_agent.livekit_server import LiveKitServer
 from tests.clips import path
 from tests.hub import TOY, Hub, Repo, keep_converted
@@ -38,6 +41,7 @@ ELSEWHERE = {
 }
 AGENT = re.compile(r"python -m nemostream_agent (\S+) dev")
 SERVE = re.compile(r"nemostream serve\b.*")
+GATEWAY = re.compile(r"(?:[A-Z_]+=\S+ )*python -m nemostream_agent gateway\b.*")
 REPOSITORY = re.compile(r"\b(?:nvidia|your-org)/[\w.-]+")
 
 
@@ -58,7 +62,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def plain() -> list[tuple[str, str]]:
-    other = AGENT, SERVE
+    other = AGENT, SERVE, GATEWAY
     found = [(p, c) for p, c in commands() if c not in ELSEWHERE and "train" not in c]
     return [(p, c) for p, c in found if not any(kind.fullmatch(c) for kind in other)]
 
@@ -147,6 +151,31 @@ def test_service_serves_until_sigterm(page: str, command: str) -> None:
             process.wait()
 
 
+@pytest.mark.parametrize("command", sorted({c for _, c in commands() if GATEWAY.fullmatch(c)}))
+def test_gateway_serves_until_sigterm(command: str, tmp_path: Path) -> None:
+    """At any free port, whatever the page says."""
+    (tmp_path / "keys.txt").write_text(f"anna:{'0' * 64}\n")
+    with new_place() as place:
+        own = environment(place)
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec env {command} --port 0"], cwd=tmp_path, env=own, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().rpartition(":")[2].strip()
+            deadline = time.monotonic() + 60
+            while True:
+                assert process.poll() is None and time.monotonic() < deadline
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10):
+                    break
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+
 @pytest.mark.parametrize("unit", [b for _, b in blocks("ini")])
 def test_systemd_takes_the_unit(unit: str, tmp_path: Path) -> None:
     """Its command is one that the page shows, and exists where the package is installed."""
@@ -186,6 +215,20 @@ def options(command: str) -> set[str]:
 def test_the_table_of_options_is_complete(page: str, command: str) -> None:
     rows = re.findall(r"^\| (`--[^|]*) \|", (ROOT / "docs" / page).read_text(), re.M)
     assert set(re.findall(r"--[a-z-]+", " ".join(rows))) == options(command)
+
+
+def test_the_table_of_the_gateways_options_is_complete_with_the_names_in_the_environment() -> None:
+    page = (ROOT / "docs" / "gateway.md").read_text()
+    rows = re.findall(r"^\| `(--[a-z-]+)` \| (.*?)\| ", page, re.M)
+    told = {option: set(re.findall(r"`([A-Z_]+)`", names)) for option, names in rows}
+    found: dict[str, set[str]] = {}
+    for parameter in get_command(gateway).params:
+        names = {parameter.envvar} if isinstance(parameter.envvar, str) else set(parameter.envvar or ())
+        if getattr(parameter, "hidden", False):
+            assert all(name in page for name in names), "an option that only the environment has"
+        elif parameter.name != "help":
+            found[parameter.opts[0]] = names
+    assert told == found
 
 
 def test_the_table_of_models_is_what_is_known_of_them() -> None:
