@@ -28,7 +28,7 @@ from bench.engine.report import machine
 from bench.server import report
 from bench.server.client import Config
 from bench.server.gateway import Gateway
-from bench.server.row import Row
+from bench.server.row import Row, errors_of
 from bench.server.sweep import Sweep
 from bench.server.tracks import make
 from nemostream_agent.protocols.address import talk_of
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         tracks = [make(seed, options.seconds) for seed in range(options.tracks)]
         config = Config(url, "", [], options.frame_ms, options.spread, options.key, dict(options.query))
         sweep = Sweep(config, tracks, folder, options.clients, pids)
-        sweep.alone(options.alone_realtime)
+        alone = errors_of([track.text for track in tracks], sweep.alone(options.alone_realtime))
         rows: list[Row] = []
         for round_ in range(1, options.rounds + 1):
             for streams in options.streams:
@@ -119,6 +119,8 @@ def run(options: argparse.Namespace) -> None:
     print(report.heading())
     for streams in options.streams:
         print(report.line([row for row in rows if row.streams == streams]))
+    # A row with fewer streams than there are tracks hears some of them only.
+    print(f"\nalone, the {options.tracks} tracks: WER {alone[0]:.1%}, CER {alone[1]:.1%}")
     if said := report.on_top(rows):
         print(f"\n{said}")
     why = next((row.why for row in rows if row.why), "")
@@ -131,6 +133,8 @@ def run(options: argparse.Namespace) -> None:
         "seconds": options.seconds,
         "rounds": options.rounds,
         "tracks": options.tracks,
+        "wer_alone": alone[0],
+        "cer_alone": alone[1],
         "machine": before,
     }
     report.write_json(options.json, head, rows)

@@ -90,12 +90,13 @@ def row_of(
     whole = [o for o in heard if o.error is None]
     wanted = [expected[o.stream % len(expected)] for o in heard]
     took = max((o.over for o in whole), default=0.0) - min((o.began for o in whole), default=0.0)
+    wer, cer = errors_of(wanted, [o.text for o in heard]) if any(wanted) else (None, None)
     first, last = [o.first for o in heard if o.first is not None], [o.last for o in heard if o.last is not None]
     return Row(
         round=round_,
         streams=len(outcomes),
-        wer=error_rate(wanted, [o.text for o in heard]) if heard else None,
-        cer=_letters(wanted, [o.text for o in heard]) if heard else None,
+        wer=wer,
+        cer=cer,
         identical=sum(o.text == alone[o.stream % len(alone)] for o in heard) / len(heard) if heard else None,
         first_p50=_ms(first, 50),
         first_p99=_ms(first, 99),
@@ -110,10 +111,10 @@ def row_of(
     )
 
 
-def _letters(wanted: Sequence[str], found: Sequence[str]) -> float | None:
-    """As `error_rate`, in letters; None where nothing is said."""
-    wanted, found = [normalise(text) for text in wanted], [normalise(text) for text in found]
-    return round(float(jiwer.cer(list(wanted), list(found))), 4) if any(wanted) else None
+def errors_of(wanted: Sequence[str], found: Sequence[str]) -> tuple[float, float]:
+    """Words, and letters, to insert, leave out or replace for each one that is wanted, over all texts together."""
+    letters = jiwer.cer([normalise(text) for text in wanted], [normalise(text) for text in found])
+    return error_rate(wanted, found), round(float(letters), 4)
 
 
 def _ms(seconds: Sequence[float], percentile: float) -> float | None:
