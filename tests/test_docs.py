@@ -41,6 +41,7 @@ ELSEWHERE = {
 }
 AGENT = re.compile(r"python -m nemostream_agent (\S+) dev")
 SERVE = re.compile(r"nemostream serve\b.*")
+DOCKER = re.compile(r"docker .*")  # tests/containers/test_docs.py
 GATEWAY = re.compile(r"(?:[A-Z_]+=\S+ )*python -m nemostream_agent gateway\b.*")
 REPOSITORY = re.compile(r"\b(?:nvidia|your-org)/[\w.-]+")
 
@@ -62,7 +63,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def plain() -> list[tuple[str, str]]:
-    other = AGENT, SERVE, GATEWAY
+    other = AGENT, SERVE, GATEWAY, DOCKER
     found = [(p, c) for p, c in commands() if c not in ELSEWHERE and "train" not in c]
     return [(p, c) for p, c in found if not any(kind.fullmatch(c) for kind in other)]
 
