@@ -1,6 +1,7 @@
 #!/bin/sh
-# Starts the long training run behind all other work, or goes on with it: sh scripts/train.sh [minutes]. What it reads and
-# writes is in docs/training.md; it prints the process id. NEMOSTREAM_TRAIN and SHARED say where the run and the data lie.
+# Starts the long training run behind all other work, or goes on with it: sh scripts/train.sh [minutes [options of train]].
+# What it reads and writes is in docs/training.md; it prints the process id. NEMOSTREAM_TRAIN and SHARED say where the run
+# and the data lie.
 set -eu
 cd "$(dirname "$0")/.."
 run=${NEMOSTREAM_TRAIN:-$HOME/.cache/nemostream-train}
@@ -12,6 +13,9 @@ for folder in "$run"/hibari* "$run"/kokoro*; do
     [ ! -e "$folder/0000.jsonl" ] || data="$data $folder"
 done
 
+minutes=${1:-100000}
+[ $# -eq 0 ] || shift
+
 mkdir -p "$run/run"
 cd plugin
 # Waiting threads must not spin: beside other work that costs four times the core time. And the kernel shares the cores
@@ -20,5 +24,5 @@ cd plugin
 OMP_WAIT_POLICY=PASSIVE setsid sh -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' train \
     "$python" -m train --init train/start.nemo --data $data \
     --held-out "$shared/corpus_en_heldout" "$shared/data/sentences_en_heldout.txt" "$shared/data/public_test_en" \
-    --test "$shared/corpus_en_heldout" --out "$run/run" --minutes "${1:-100000}" >>"$run/log.txt" 2>&1 </dev/null &
+    --test "$shared/corpus_en_heldout" --out "$run/run" --minutes "$minutes" "$@" >>"$run/log.txt" 2>&1 </dev/null &
 echo $!
