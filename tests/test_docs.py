@@ -28,7 +28,9 @@ from nemostream.rendezvous import Place
 from nemostream_agent.agent_process import AgentProcess
 from nemostream_agent.gateway.cli import app as gateway
 from nemostream_agent.livekit_server import LiveKitServer
+from nemostream_agent.stream_client import app as client
 from tests.clips import path
+from tests.gateway.process import GatewayProcess
 from tests.hub import TOY, Hub, Repo, keep_converted
 from tests.serving import new_place
 
@@ -43,6 +45,8 @@ AGENT = re.compile(r"python -m nemostream_agent (\S+) dev")
 SERVE = re.compile(r"nemostream serve\b.*")
 DOCKER = re.compile(r"docker .*")  # tests/containers/test_docs.py
 GATEWAY = re.compile(r"(?:[A-Z_]+=\S+ )*python -m nemostream_agent gateway\b.*")
+SERVED = "127.0.0.1:8000"
+"""In commands to a gateway that runs."""
 REPOSITORY = re.compile(r"\b(?:nvidia|your-org)/[\w.-]+")
 
 
@@ -100,8 +104,17 @@ def with_hub(own: dict[str, str], hub: Hub, home: Path, bundle: Bundle) -> dict[
     return {name: value for name, value in own.items() if not name.startswith("HF_")} | places
 
 
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """Host and port of a gateway."""
+    with GatewayProcess() as running:
+        yield running.http.removeprefix("http://")
+
+
 @pytest.mark.parametrize(("page", "command"), plain(), ids=[f"{p}: {c}" for p, c in plain()])
-def test_command_runs(page: str, command: str, tmp_path: Path, hub: Hub, toy_bundle: Bundle) -> None:
+def test_command_runs(
+    page: str, command: str, tmp_path: Path, hub: Hub, toy_bundle: Bundle, request: pytest.FixtureRequest
+) -> None:
     """README's commands run in the checkout, those of the other pages in a folder with a clip and a model."""
     cwd = ROOT if page == "README.md" else tmp_path
     if cwd == tmp_path:
@@ -111,6 +124,8 @@ def test_command_runs(page: str, command: str, tmp_path: Path, hub: Hub, toy_bun
             subprocess.run(
                 ["nemostream", "convert", "model.nemo", "bundles/model"], cwd=cwd, env=environment(), check=True
             )
+    if SERVED in command:
+        command = command.replace(SERVED, request.getfixturevalue("served"))
     with new_place() as place:
         own = environment(place)
         if "calibrate" in command:  # what is measured beside other tests is not to be kept
@@ -230,6 +245,11 @@ def test_the_table_of_the_gateways_options_is_complete_with_the_names_in_the_env
         elif parameter.name != "help":
             found[parameter.opts[0]] = names
     assert told == found
+
+
+def test_the_table_of_the_clients_options_is_complete() -> None:
+    rows = re.findall(r"^\| `(--[a-z-]+)` \|", (ROOT / "docs" / "client.md").read_text(), re.M)
+    assert set(rows) == {p.opts[0] for p in get_command(client).params if p.opts[0].startswith("--")} - {"--help"}
 
 
 def test_the_table_of_models_is_what_is_known_of_them() -> None:
