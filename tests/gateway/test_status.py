@@ -13,10 +13,12 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nemostream.engine import Engine
 from nemostream.figures import Description, Figures
 from nemostream.models import catalog
 from nemostream.models.bundle import read_info
 from nemostream_agent.gateway.engine_metrics import EngineMetrics
+from nemostream_agent.gateway.engine_watch import EngineWatch
 from nemostream_agent.gateway.status import Health
 from tests.clips import TEXTS
 from tests.gateway.clients import pcm, ws
@@ -99,6 +101,13 @@ def test_buckets_are_cumulative_and_their_bounds_belong_to_them() -> None:
     assert (counts["5.0"], counts["+Inf"]) == (3, 4)
     (total,) = [s.value for s in family.samples if s.name.endswith("_sum")]
     assert total == pytest.approx(60.0811)
+
+
+async def test_who_asks_meanwhile_gets_the_same_answer_and_who_asks_later_a_new_one(engine: Engine) -> None:
+    watch = EngineWatch(engine)
+    answers = await asyncio.gather(*(watch.look() for _ in range(30)))
+    assert answers[0] is not None and all(answer is answers[0] for answer in answers), "the engine was asked once"
+    assert await watch.look() is not answers[0]
 
 
 def test_a_gateway_that_waits_for_an_engine_is_starting_and_starts_none() -> None:
