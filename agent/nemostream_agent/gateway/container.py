@@ -104,7 +104,7 @@ class _Pipe:
     def __init__(self, wait: Callable[[], Order], tell: Callable[[Answer], None]) -> None:
         self._wait, self._tell = wait, tell
         self._rest = memoryview(b"")
-        self._begun = self._ended = False
+        self._begun = self._ended = self._stopped = False
         self._soundless = 0
         self._blocks: list[Samples] = []
         self._held = 0
@@ -139,7 +139,8 @@ class _Pipe:
             self._order()
 
     def _order(self) -> Order:
-        if (order := self._wait()) == "stop":
+        if self._stopped or (order := self._wait()) == "stop":
+            self._stopped = True  # some demuxers read again behind an error
             raise _Stopped
         return order
 
@@ -161,7 +162,7 @@ def _decode(pipe: _Pipe) -> None:
     for samples, _ in read_audio(cast(BinaryIO, _File(pipe.read)), {**OPTIONS, **PROBE}):
         if not np.isfinite(samples).all():
             raise AudioError("the audio holds NaN or infinite samples; send finite values in -1..1")
-        heard = True
+        heard = heard or len(samples) > 0
         pipe.write(samples)
     if not heard:
         raise AudioError("there is no sound in the audio")
