@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import logs, tracing
@@ -26,7 +25,7 @@ class BodyLimit:
         announced = Headers(scope=scope).get("content-length", "")
         refusal = too_big(f"the upload is larger than {self._limit} bytes, the limit")
         if announced.isdigit() and int(announced) > self._limit:
-            await _answer(refusal, scope)(scope, receive, send)
+            await _answer(refusal, scope, receive, send, self._limit)
             return
         came, begun = 0, False
 
@@ -48,7 +47,7 @@ class BodyLimit:
         except Refusal as error:
             if error is not refusal or begun:
                 raise
-            await _answer(error, scope)(scope, receive, send)
+            await _answer(error, scope, receive, send, self._limit)
 
 
 class RequestId:
@@ -73,7 +72,21 @@ class RequestId:
             await self._app(scope, receive, named)
 
 
-def _answer(error: Refusal, scope: Scope) -> JSONResponse:
+async def _answer(error: Refusal, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+    """Many clients read no answer before all is sent, and lose it where the connection is closed before: so `most`
+    bytes more are taken and dropped."""
     response = answer(error, scope["path"])
     response.headers["Connection"] = "close"
-    return response
+
+    async def lingering(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        left, more = most, True
+        while more and left > 0:
+            came = await receive()
+            left, more = left - len(came.get("body", b"")), came.get("more_body", False)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    await response(scope, receive, lingering)

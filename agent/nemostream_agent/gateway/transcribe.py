@@ -101,7 +101,7 @@ async def transcribe(request: Request, service: Serving, who: Caller) -> Respons
         duration=round(upload.seconds, 3),
         processing_time=round(time.monotonic() - began, 3),
         language=upload.language,
-        model=upload.started.bundle,
+        model=upload.model,
     )
     return Response(transcript.model_dump_json(), media_type="application/json")
 

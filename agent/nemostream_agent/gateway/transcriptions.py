@@ -35,13 +35,12 @@ from .query import MAX_TEXT, choice, stream_options
 from .service import Service
 from .settings import StreamOptions
 from .status import Serving
-from .upload import Upload, transcribing
+from .upload import DEFAULT, Upload, transcribing
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 THEIRS = re.compile(r"whisper-\S+|gpt-\S*(transcribe|audio)\S*|default|")
 """Models of that service, which mean the gateway's first one."""
-DEFAULT = "default"
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """A proxy is to pass events on as they come."""
 

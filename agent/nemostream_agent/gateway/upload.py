@@ -22,7 +22,7 @@ from starlette.requests import Request
 
 from nemostream.client import ClientStream
 from nemostream.errors import AudioError, StreamClosed, UnsupportedChunk
-from nemostream.protocol import SAMPLE_RATE, Ended, Failed, Final, Interim, Started, Usage
+from nemostream.protocol import SAMPLE_RATE, Ended, Failed, Final, Interim, Usage
 
 from .chunks import largest_chunk_ms
 from .errors import POLICY, TRY_AGAIN, Refusal, bad_data, failure, refusal, too_big
@@ -35,6 +35,8 @@ from .sound_file import SoundFile
 logger = logging.getLogger("nemostream.gateway")
 
 ANY = Clip()
+DEFAULT = "default"
+"""What clients may call the gateway's first model."""
 
 
 @asynccontextmanager
@@ -53,12 +55,14 @@ async def transcribing(
         Refusal: no place, no sound file, too long or too short, or nobody can have what was asked for. Nothing was
             transcribed then.
     """
-    # A chunk size is the live streams': see chunks.py.
+    if options.model == DEFAULT:
+        options = dataclasses.replace(options, model=None)
+    # The gateway's own chunk size is that of live streams: see chunks.py.
     options = dataclasses.replace(service.options(options), chunk_ms=options.chunk_ms)
     async with service.admitted(who, protocol) as note:
         sound = SoundFile(file, service.decoding)
         seconds = _clipped(await _length(sound, request, service.settings.limits.upload_seconds), clip)
-        upload = Upload(await _opened(service, options), service, seconds)
+        upload = Upload(await _opened(service, options), service, options.model or DEFAULT, seconds)
         tasks = [
             asyncio.create_task(work, name="gateway.upload") for work in (upload.feed(sound), upload.watch(request))
         ]
@@ -76,16 +80,15 @@ class Upload:
     """Made by `transcribing`.
 
     Attributes:
-        started: what the engine has opened.
+        model: its name for clients.
         seconds: of audio that is to be heard.
         language: the last one that the model said it heard, or the stream's.
         finals: with text, so far.
     """
 
-    def __init__(self, stream: ClientStream, service: Service, seconds: float) -> None:
+    def __init__(self, stream: ClientStream, service: Service, model: str, seconds: float) -> None:
         assert stream.started is not None
-        self.started: Started = stream.started
-        self.seconds = seconds
+        self.model, self.seconds = model, seconds
         self.language = stream.started.language
         self.finals = 0
         self._stream, self._service = stream, service
