@@ -16,7 +16,7 @@ import websockets
 from livekit.agents.stt import SpeechEventType
 
 from livekit.plugins import deepgram
-from tests.adapter.helpers import ONE_TRY, Pcm, check_order, finals, of, push, read_to_end, silence
+from tests.adapter.helpers import ONE_TRY, Pcm, check_order, finals, frames, of, push, read_to_end, silence
 from tests.adapter.session import Conversation
 from tests.clips import TEXTS
 from tests.gateway.clients import pcm, read
@@ -84,6 +84,14 @@ async def test_an_agent_session_hears_a_turn_for_each_utterance(
             assert await talk.turn() == TEXTS[name]
         assert talk.turns.empty()
     assert talk.finals == [TEXTS["monday"], TEXTS["tomorrow"]]
+
+
+async def test_recognize_gives_the_clips_text(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    event = await stt(gateway, http).recognize(list(frames(speech("monday"), 16_000)), conn_options=ONE_TRY)
+    (found,) = event.alternatives
+    assert event.request_id and found.text == TEXTS["monday"]
+    assert " ".join(found.words or ()) == TEXTS["monday"]
+    assert 0 < found.start_time < found.end_time <= len(speech("monday")) / 16_000
 
 
 async def test_recorded_traffic_is_answered_with_the_clips_text(gateway: GatewayProcess) -> None:

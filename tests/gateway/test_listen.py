@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from itertools import pairwise
 from typing import Any, cast
 from uuid import UUID
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 import websockets
@@ -219,6 +221,41 @@ async def test_a_client_that_vanishes_in_a_container_leaves_no_thread(gateway: G
             socket.transport.abort()
         while threads() > before:
             await asyncio.sleep(0.01)
+
+
+async def test_a_recorded_file_is_answered_with_all_fields(gateway: GatewayProcess) -> None:
+    data = encoded("wav", np.concatenate([clip("monday"), np.zeros(16_000, np.float32), clip("tomorrow")]))
+    async with httpx.AsyncClient(base_url=gateway.http, timeout=60) as http:
+        query = {"model": "nova-3", "language": "en", "utterances": "true", "detect_language": "true"}
+        answer = await http.post("/v1/listen", params=query, content=data, headers={"Content-Type": "audio/wav"})
+        plain = await http.post("/v1/listen", content=data)
+    assert answer.status_code == plain.status_code == 200
+    found = answer.json()
+    assert set(found) == {"metadata", "results"} and set(found["results"]) == {"channels", "utterances"}
+    (channel,) = found["results"]["channels"]
+    (spoken,) = channel["alternatives"]
+    assert channel["detected_language"] == "en"
+    assert spoken["transcript"] == f"{TEXTS['monday']} {TEXTS['tomorrow']}"
+    assert [word["punctuated_word"] for word in spoken["words"]] == spoken["transcript"].split()
+    assert [one["transcript"] for one in found["results"]["utterances"]] == [TEXTS["monday"], TEXTS["tomorrow"]]
+    about = found["metadata"]
+    assert about["request_id"] == answer.headers["x-request-id"]
+    assert about["sha256"] == hashlib.sha256(data).hexdigest() and about["channels"] == 1
+    assert about["duration"] == pytest.approx((len(data) - 78) / 32_000, abs=0.01)
+    assert set(plain.json()["results"]) == {"channels"}
+    assert plain.json()["results"]["channels"] == [{"alternatives": [spoken]}]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [(b"garbage" * 1000, "audio/wav", 400), (b"", "audio/wav", 400), (b'{"url": "http://x"}', "application/json", 415)],
+)
+async def test_what_is_no_recorded_file_is_refused(
+    gateway: GatewayProcess, content: bytes, kind: str, status: int
+) -> None:
+    async with httpx.AsyncClient(base_url=gateway.http) as http:
+        answer = await http.post("/v1/listen", content=content, headers={"Content-Type": kind})
+    assert answer.status_code == status and set(answer.json()) == {"detail", "code"}
 
 
 # --- without a socket ---

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from nemostream import wire
 
-from . import answers, sockets, status, transcribe, transcriptions
+from . import answers, recorded, sockets, status, transcribe, transcriptions
 from .auth import Auth
 from .middleware import BodyLimit, RequestId
 from .service import Service
@@ -45,7 +45,7 @@ def create_app(settings: Settings, engine: AnyEngine | None = None) -> FastAPI:
     app.state.service, app.state.auth = service, auth
 
     answers.install(app, service.metrics)
-    for module in (sockets, status, transcribe, transcriptions):
+    for module in (sockets, status, transcribe, transcriptions, recorded):
         app.include_router(module.router)
     app.add_middleware(BodyLimit, limit=settings.limits.upload_bytes)
     app.add_middleware(RequestId)

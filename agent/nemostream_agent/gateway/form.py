@@ -10,10 +10,11 @@ import asyncio
 import base64
 import binascii
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
 
 import msgspec
 from starlette.datastructures import FormData, QueryParams, UploadFile
@@ -27,6 +28,7 @@ from .upload import gone
 FILES = ("file", "audio")
 """Names of the field that is the file."""
 MAX_FIELDS = 1000
+MEMORY_BYTES = 1 << 20
 MAX_JSON_BYTES = 16 << 20
 """JSON has to be in memory to be read."""
 
@@ -64,6 +66,25 @@ async def received(request: Request, idle_seconds: float, json: bool = True) -> 
         raise gone() from None
     except HTTPException as error:
         raise bad_request(f"the form cannot be read: {error.detail}") from None
+
+
+@asynccontextmanager
+async def body(request: Request, idle_seconds: float, seen: Callable[[bytes], object]) -> AsyncIterator[BinaryIO]:
+    """The body as it is, in a temporary file that is in memory while it is small. `seen` is called with each part.
+
+    Raises:
+        Refusal: it is too large; the client is gone, or sends nothing any more.
+    """
+    with SpooledTemporaryFile(max_size=MEMORY_BYTES) as file:
+        upload = UploadFile(cast(BinaryIO, file))
+        try:
+            async for part in Request(request.scope, _patient(request.receive, idle_seconds)).stream():
+                seen(part)
+                await upload.write(part)
+        except ClientDisconnect:
+            raise gone() from None
+        await upload.seek(0)
+        yield upload.file
 
 
 def _patient(receive: Receive, seconds: float) -> Receive:

@@ -80,7 +80,7 @@ class Upload:
     """Made by `transcribing`.
 
     Attributes:
-        model: its name for clients.
+        bundle, model: the model's hash, and its name for clients.
         seconds: of audio that is to be heard.
         language: the last one that the model said it heard, or the stream's.
         finals: with text, so far.
@@ -88,7 +88,7 @@ class Upload:
 
     def __init__(self, stream: ClientStream, service: Service, model: str, seconds: float) -> None:
         assert stream.started is not None
-        self.model, self.seconds = model, seconds
+        self.bundle, self.model, self.seconds = stream.started.bundle, model, seconds
         self.language = stream.started.language
         self.finals = 0
         self._stream, self._service = stream, service
