@@ -25,11 +25,11 @@ class Guarded:
 
 
 @contextmanager
-def guarded(*options: str) -> Iterator[Guarded]:
-    """The client's name is environment-1."""
+def guarded(*options: str, collector: str | None = None) -> Iterator[Guarded]:
+    """The client's name is environment-1. `collector`: another than the receiver."""
     key = secrets.token_urlsafe()
     with Receiver() as receiver:
-        names = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+        names = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector or receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
         with GatewayProcess(*options, environment={**names, "NEMOSTREAM_API_KEYS": key}) as gateway:
             yield Guarded(gateway, receiver, key)
 
@@ -54,5 +54,6 @@ def quotes(told: str | bytes) -> list[str]:
     return [run for run in [*runs, GARBAGE] if run in text]
 
 
+NOBODY = "http://127.0.0.1:9"
 GARBAGE = "somebody said this by mistake"
 MUSIC = pcm("music")

@@ -12,7 +12,7 @@ import websockets
 
 from nemostream_agent.gateway import logs
 from tests.clips import TEXTS, path
-from tests.gateway.guarded import GARBAGE, MUSIC, Guarded, guarded, quotes, say
+from tests.gateway.guarded import GARBAGE, MUSIC, NOBODY, Guarded, guarded, quotes, say
 
 
 def lines(log: str, message: str = "") -> list[dict[str, Any]]:
@@ -49,7 +49,8 @@ async def test_no_text_and_no_credential_stands_in_it_whatever_happens(watched: 
 
 
 async def test_finals_stand_in_it_where_that_is_asked_for() -> None:
-    with guarded("--log-text") as asked:
+    """There is no collector where the traces should go, and that stops nothing."""
+    with guarded("--log-text", collector=NOBODY) as asked:
         heard, request_id = await say(f"{asked.gateway.ws}/ws", asked.key, MUSIC)
         assert heard.text == TEXTS["music"]
         finals = [one for one in lines(asked.gateway.log(), "final") if one["request_id"] == request_id]
@@ -63,6 +64,8 @@ async def test_finals_stand_in_it_where_that_is_asked_for() -> None:
         )
         assert answer.json()["text"] == TEXTS["monday"] == lines(asked.gateway.log(), "final")[-1]["text"]
         assert asked.key not in asked.gateway.log()
+        asked.gateway.terminate()
+        assert asked.gateway.wait() == 0
 
 
 def test_as_text_a_line_tells_as_much_and_nobody_can_begin_one() -> None:

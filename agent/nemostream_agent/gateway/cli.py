@@ -210,7 +210,7 @@ def serve(settings: Settings) -> None:
     Raises:
         NemostreamError: it cannot start.
     """
-    tracing.configure()
+    finish = tracing.configure()
     application = create_app(settings)
     config = uvicorn.Config(
         application,
@@ -227,7 +227,7 @@ def serve(settings: Settings) -> None:
     try:
         Server(config, application.state.service).run()
     finally:
-        tracing.shutdown()
+        finish()
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """OpenTelemetry: a span for each stream and each upload, sent where OTEL_EXPORTER_OTLP_ENDPOINT says.
 
-configure()                                   # nothing unless the environment names an endpoint
+finish = configure()                          # nothing unless the environment names an endpoint
 with parent(request.headers), span("stream", protocol="ws") as note:
     note(seconds=12.5)
 """
@@ -8,6 +8,7 @@ with parent(request.headers), span("stream", protocol="ws") as note:
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -17,16 +18,19 @@ SERVICE = "nemostream-gateway"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 """The names of the OpenTelemetry specification."""
 
+LEAVE_SECONDS = 2.0
+"""At the end, for a collector that does not answer: whoever stops the gateway waits."""
+
 Note = Callable[..., None]
 
 _tracer = trace.get_tracer("nemostream.gateway")  # a proxy: it becomes real when a provider is set
 
 
-def configure() -> bool:
+def configure() -> Callable[[], None]:
     """Send spans from now on, if the environment says where; OTEL_SERVICE_NAME and the other names of the specification
-    count too. Whether it does."""
+    count too. What is given sends what is left, at the end."""
     if not any(os.environ.get(name) for name in ENDPOINTS):
-        return False
+        return lambda: None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -34,16 +38,17 @@ def configure() -> bool:
 
     name = os.environ.get("OTEL_SERVICE_NAME", SERVICE)
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    exporter = OTLPSpanExporter()
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    return True
 
-
-def shutdown() -> None:
-    """Send what is left."""
-    provider = trace.get_tracer_provider()
-    if hasattr(provider, "shutdown"):
+    def finish() -> None:
+        giving_up = threading.Timer(LEAVE_SECONDS, exporter.shutdown)  # it tries no more then
+        giving_up.start()
         provider.shutdown()
+        giving_up.cancel()
+
+    return finish
 
 
 @contextmanager
