@@ -69,11 +69,11 @@ BODY = {
         }
     },
 }
-EVENTS = {
+CONTENT = {
     "text/plain": {"schema": _TEXT},
     "application/x-subrip": {"schema": _TEXT},
     "text/vtt": {"schema": _TEXT},
-    "text/event-stream": {"schema": _TEXT},
+    "text/event-stream": {"schema": {"type": "object", "required": ["data"], "properties": {"data": _TEXT}}},
 }
 
 
@@ -123,7 +123,7 @@ class Wanted:
     response_model=Transcription | VerboseTranscription,
     openapi_extra={"requestBody": BODY},
     responses={
-        200: {"description": "In the format that was asked for.", "content": EVENTS},
+        200: {"description": "In the format that was asked for.", "content": CONTENT},
         **refusals(OpenAITold, 400, 401, 408, 413, 415, 429, 503),
     },
 )

@@ -113,6 +113,7 @@ class Upload:
                 self._service.heard(event)
                 self.language = event.language or self.language
                 self.finals += isinstance(event, Final) and bool(event.words)
+                self._service.heard(event)
                 yield event
             elif isinstance(event, (Failed, Ended)):
                 self._pace.over()
