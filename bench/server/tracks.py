@@ -1,6 +1,6 @@
 """What the streams say: tracks of whole sentences with pauses, and what should be understood.
 
-track = make(seed=3, seconds=60.0)      # exactly so long; the last sentence ends with it
+track = make(seed=3, seconds=60.0)      # exactly so long; it ends with the last sentence
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ POOL = 200
 SHARE = 0.5
 """Of speech, at most."""
 LOUD = 0.05
-"""Speech begins with the first sample above this part of its clip's peak."""
+"""Speech begins with the first sample above this part of its clip's peak, and ends with the last one."""
+TAIL = SAMPLE_RATE // 5
+"""Behind the end of the last clip's speech: who has spoken ends the stream, and soft sounds are not cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ def make(seed: int, seconds: float) -> Track:
             spoken += len(clip.samples)
     if not chosen:
         raise ValueError(f"no clip fits into {seconds:g} s; the shortest has {_shortest(clips):.1f} s")
+    chosen[-1] = Clip(chosen[-1].samples[: _loud(chosen[-1])[-1] + TAIL], chosen[-1].text)
+    spoken = sum(len(clip.samples) for clip in chosen)
     weights = rng.uniform(0.5, 1.5, len(chosen))
     ends = np.round(np.cumsum(weights) / weights.sum() * (length - spoken)).astype(int)
     pauses = np.diff(ends, prepend=0)
@@ -60,10 +64,15 @@ def make(seed: int, seconds: float) -> Track:
     for pause, clip in zip(pauses, chosen, strict=True):
         parts += [np.zeros(pause, np.float32), clip.samples]
     samples = np.concatenate(parts) + rng.standard_normal(length, np.float32) * np.float32(NOISE)
-    first = np.abs(chosen[0].samples)
-    begin = int(pauses[0]) + int(np.argmax(first > LOUD * first.max()))
+    begin = int(pauses[0]) + int(_loud(chosen[0])[0])
     pcm: npt.NDArray[np.int16] = (samples.clip(-1, 1) * 32767).astype(np.int16)
     return Track(pcm, " ".join(clip.text for clip in chosen), begin)
+
+
+def _loud(clip: Clip) -> npt.NDArray[np.intp]:
+    """Its samples of speech."""
+    level = np.abs(clip.samples)
+    return np.flatnonzero(level > LOUD * level.max())
 
 
 def _shortest(clips: list[Clip]) -> float:

@@ -77,8 +77,10 @@ def test_a_track_has_its_length_and_ends_with_speech(tmp_path: Path) -> None:
     made = [make(seed, 12.0) for seed in (1, 2)]
     for track in made:
         assert len(track.pcm) == 12 * SAMPLE_RATE and track.text
-        quiet = np.abs(track.pcm[: track.speech_at]).max(initial=0)
-        assert quiet < np.abs(track.pcm[track.speech_at :]).max() / 4
+        loud = np.abs(track.pcm.astype(int))
+        quiet = loud[: SAMPLE_RATE // 10].max()  # the pause in front
+        assert loud[: track.speech_at].max() < loud.max() / 4
+        assert loud[track.speech_at] > 5 * quiet and loud[-SAMPLE_RATE // 4 :].max() > 5 * quiet
     assert make(1, 12.0).pcm.tobytes() == made[0].pcm.tobytes() != made[1].pcm.tobytes()
     save(tmp_path / "tracks.npz", made)
     for saved, track in zip(load(tmp_path / "tracks.npz"), made, strict=True):
