@@ -17,6 +17,7 @@ from nemostream.__main__ import app
 from nemostream_agent.__main__ import AGENTS, PROGRAMS
 from nemostream_agent.livekit_server import PACKAGE
 from tests.containers.files import COMPOSE, DOCKERFILES, FOLDER, ROOT, composed, environment, ours
+from tests.gateway.process import GatewayProcess
 from tests.serving import new_place
 
 CLIENTS = sorted(set(ours()) - {"engine"})
@@ -95,11 +96,12 @@ def test_commands_are_ours() -> None:
         assert python == ["python", "-m", "nemostream_agent"] and name in AGENTS | PROGRAMS and mode == "start"
 
 
-def test_a_missing_engine_is_not_healthy() -> None:
+def test_the_engine_s_check_tells_one_that_answers_from_none(running: GatewayProcess) -> None:
     kind, *check = ours()["engine"]["healthcheck"]["test"]
-    with new_place() as place:
-        own = environment(NEMOSTREAM_SOCKET=str(place.socket))
-        assert subprocess.run(check, env=own).returncode == 1
+    with new_place() as nobody:
+        for place, status in ((running.place, 0), (nobody, 1)):
+            own = environment(NEMOSTREAM_SOCKET=str(place.socket))
+            assert subprocess.run(check, env=own).returncode == status
 
 
 def test_the_livekit_server_is_the_one_that_the_tests_run() -> None:

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from email import message_from_bytes
 from pathlib import Path
 
@@ -19,15 +18,6 @@ from tests.gateway.process import GatewayProcess
 
 PORT = "NEMOSTREAM_PORT"
 each = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda d: d.path.name)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[GatewayProcess]:
-    """The gateway with the image's environment, but at a socket of its own."""
-    places = "NEMOSTREAM_SOCKET", "XDG_CACHE_HOME"
-    own = {name: value for name, value in DOCKERFILES[0].environment.items() if name not in places}
-    with GatewayProcess(environment=own) as gateway:
-        yield gateway
 
 
 @pytest.fixture(scope="module")
