@@ -80,10 +80,10 @@ async def test_nothing_at_all_is_no_error() -> None:
     assert len(await decoded(b"")) == 0
 
 
-async def test_a_few_bytes_that_decode_to_hours_come_bit_by_bit() -> None:
-    """An hour of silence in one message. Nobody decodes more of it than somebody takes."""
-    data = encoded("flac", np.zeros(3600 * 16_000, np.float32))
-    assert len(data) < 1 << 20
+async def test_what_decodes_to_much_more_comes_bit_by_bit() -> None:
+    """Ten minutes of silence in one message. Nobody decodes more of it than somebody takes."""
+    data = encoded("flac", np.zeros(600 * 16_000, np.float32))
+    assert len(data) < 1 << 18
     decode = ContainerDecoder()
     given = 0
     async for samples in decode.push(data):
@@ -103,13 +103,13 @@ async def test_what_claims_to_be_large_and_has_no_sound_is_refused() -> None:
         [s async for s in decode.push(picture)]
         while taken < size:
             [s async for s in decode.push(bytes(1 << 20))]
-            taken += 1 << 20
+            taken += 1 << 18
     decode.close()
     assert taken <= SOUNDLESS_BYTES + (1 << 20)
 
 
 async def test_the_loop_is_free_while_the_thread_decodes() -> None:
-    data = encoded("flac", np.zeros(600 * 16_000, np.float32))
+    data = encoded("flac", np.zeros(120 * 16_000, np.float32))
     turns = 0
 
     async def count() -> None:
@@ -121,7 +121,7 @@ async def test_the_loop_is_free_while_the_thread_decodes() -> None:
     counting = asyncio.create_task(count())
     await decoded(data)
     counting.cancel()
-    assert turns > 600
+    assert turns > 120
 
 
 @pytest.mark.parametrize("data", [b"", encoded("ogg", clip("monday"))[:9000], b"OggS", encoded("flac", clip("monday"))])
