@@ -121,14 +121,16 @@ async def test_the_text_is_that_of_the_file(gateway: GatewayProcess, name: str) 
     assert not of(heard, "SpeechStarted") and not of(heard, "UtteranceEnd")
 
 
-async def test_finals_tile_the_audio(gateway: GatewayProcess) -> None:
+@pytest.mark.parametrize("query", [PCM, f"{PCM}&endpointing=false"])
+async def test_finals_tile_the_audio(gateway: GatewayProcess, query: str) -> None:
     audio = pcm("monday") + SILENCE + pcm("tomorrow") + SILENCE
-    heard = await listen(gateway, PCM, audio, FINALIZE, SILENCE, CLOSE)
-    found = finals(heard)
-    assert found[0]["start"] == 0 and len(found) > 2
-    for before, after in pairwise(found):
-        assert after["start"] == pytest.approx(before["start"] + before["duration"])
-    assert found[-1]["start"] + found[-1]["duration"] == pytest.approx(len(audio + SILENCE) / 32_000)
+    for messages in ([audio, FINALIZE, SILENCE], [audio], [pcm("monday"), FINALIZE, pcm("tomorrow")], [SILENCE]):
+        found = finals(await listen(gateway, query, *messages, CLOSE))
+        assert found[0]["start"] == 0
+        for before, after in pairwise(found):
+            assert after["start"] == pytest.approx(before["start"] + before["duration"])
+        length = sum(len(message) for message in messages if isinstance(message, bytes)) / 32_000
+        assert found[-1]["start"] + found[-1]["duration"] == pytest.approx(length)
 
 
 async def test_each_finalize_is_answered_once_even_if_nothing_is_pending(gateway: GatewayProcess) -> None:
