@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
-
 import tomllib
+from pathlib import Path
 
 
 def requirements(pyproject: Path, instead: dict[str, str]) -> list[str]:

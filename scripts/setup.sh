@@ -10,8 +10,8 @@ fail() {
 }
 
 command -v "$python" >/dev/null 2>&1 || fail "Python is missing: apt install python3 python3-venv, then run make again."
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    fail "Python 3.10 or newer is needed, $python is $("$python" -V): set PYTHON=/path/to/a/newer/python3 and run make again."
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "Python 3.11 or newer is needed, $python is $("$python" -V): set PYTHON=/path/to/a/newer/python3 and run make again."
 
 # Debian and Ubuntu ship Python without ensurepip, so `-m venv` exists and fails: then uv, which needs no ensurepip.
 # The system's certificates, as pip uses them (the second name is that of older versions).

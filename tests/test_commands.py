@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,15 @@ def test_the_console_script_is_installed() -> None:
     script = Path(sys.executable).parent / "nemostream"
     done = subprocess.run([script, "models"], capture_output=True, check=True)
     assert b"en-starter" in done.stdout
+
+
+def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
+    """onnxruntime's telemetry keeps an id of the machine in the user's cache; with it off there is none."""
+    silent = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment = {**silent, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "nemostream", "transcribe", str(path("music"))]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_standard_input_is_a_file_too() -> None:

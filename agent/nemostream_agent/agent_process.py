@@ -94,7 +94,7 @@ class AgentProcess:
             if process.returncode is None:
                 process.send_signal(signal.SIGINT)
                 await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
-        except (asyncio.TimeoutError, ProcessLookupError):
+        except (TimeoutError, ProcessLookupError):
             pass
         finally:
             # Whatever of the group is left: a job process ignores polite signals.

@@ -39,7 +39,7 @@ async def demo() -> None:
             try:
                 print("someone joins and speaks; someone else in the room reads:\n", flush=True)
                 await _converse(await Microphone.publish(speaker), viewer, clip)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise DemoError(f"No final caption came. The agent's log ends with:\n{agent.log[-2000:]}") from None
             finally:
                 await speaker.disconnect()

@@ -117,7 +117,7 @@ class CaptionPublisher:
                 timeout = None if self._interim is None else next_interim - loop.time()
                 try:
                     await asyncio.wait_for(self._news.wait(), timeout)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     pass
 
     async def _send(self, caption: _Caption) -> bool:

@@ -75,7 +75,7 @@ async def _until(stop: asyncio.Event, seconds: float) -> None:
     if seconds > 0:
         try:
             await asyncio.wait_for(stop.wait(), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass
 
 

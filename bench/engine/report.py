@@ -10,10 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from bench.engine.batches import Batch
 from bench.engine.row import Row
+from nemostream.ort import onnxruntime
 
 COLUMNS = (
     *("chunk ms", "streams", "step ms p50 p95 p99", "response ms p50 p95 p99", "flush ms p50 p95", "drift ms/s"),

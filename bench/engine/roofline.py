@@ -77,7 +77,7 @@ def step_work(info: ModelInfo, chunk_frames: int, rows: int, precision: str) -> 
 
 def measure(threads: int | None) -> Peaks:
     """The best of ROUNDS, as onnxruntime multiplies and numpy copies."""
-    import onnxruntime
+    from nemostream.ort import onnxruntime
     from onnx import TensorProto, helper
 
     def product(operator: str, kinds: tuple[int, int, int], dtypes: tuple[type, type]) -> float:

@@ -106,7 +106,7 @@ def read_audio(
         assert convert is not None
         for part in planar.resample(frame):
             seconds += part.samples / part.sample_rate
-            yield convert.push(part.to_ndarray().T), min(1.0, seconds / total) if total else None
+            yield convert.push(cast(Samples, part.to_ndarray()).T), min(1.0, seconds / total) if total else None
     if convert is not None:
         yield convert.finish(), 1.0
 

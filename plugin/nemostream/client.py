@@ -112,7 +112,7 @@ class Client:
         try:
             stream.started = await asyncio.wait_for(stream.answer, timeout)
             stream.at_sample = stream.started.at_sample
-        except asyncio.TimeoutError:
+        except TimeoutError:
             stream.close(drain=False)
             raise TimeoutError(f"the engine did not open a stream within {timeout:g} s") from None
         except BaseException:

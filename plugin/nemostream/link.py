@@ -72,7 +72,7 @@ class Link:
             try:
                 await self._greet(reader, writer)
                 return
-            except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, WireError) as error:
+            except (TimeoutError, OSError, asyncio.IncompleteReadError, WireError) as error:
                 # Somebody is there, so another one would not help.
                 logger.debug("the engine at %s does not greet: %s", self.place.socket, error)
                 self.close()
@@ -142,7 +142,7 @@ class Link:
         self.write(wire.Hello(wire.VERSION, wire.package(), os.getpid()))
         try:
             answer = wire.from_engine(await asyncio.wait_for(wire.read_frame(reader), GREET_SECONDS))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self._ungreeted += 1
             if self._ungreeted > 1:
                 self._end(engine, 2 * GREET_SECONDS)

@@ -39,7 +39,7 @@ async def describe(place: Place | None = None, timeout: float = SECONDS) -> Desc
     """What the engine is and does (Engine.describe); None if there is none, or if it does not answer in time."""
     try:
         return await asyncio.wait_for(_described(place or Place.default()), timeout)
-    except (OSError, EOFError, WireError, asyncio.TimeoutError):
+    except (TimeoutError, OSError, EOFError, WireError):
         return None
 
 

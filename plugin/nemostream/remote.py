@@ -192,7 +192,7 @@ class RemoteEngine:
                 await self._needed.wait()
                 try:
                     await asyncio.wait_for(link.open(), GIVE_UP)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     self._fail_all(EngineLost(f"there has been no engine at {link.place.socket} for {GIVE_UP:g} s"))
                     continue
                 except NemostreamError as error:

@@ -143,7 +143,7 @@ class Server:
             raise WireError("it belongs to another user")
         try:
             hello = wire.to_engine(await asyncio.wait_for(frames.read(), HELLO_SECONDS))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise WireError(f"it did not say hello within {HELLO_SECONDS:g} s") from None
         if not isinstance(hello, wire.Hello):
             raise WireError("it did not say hello")

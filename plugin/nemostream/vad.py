@@ -122,7 +122,7 @@ class Vad:
 
 
 def _load() -> Any:
-    import onnxruntime
+    from nemostream.ort import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

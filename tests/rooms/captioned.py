@@ -66,7 +66,7 @@ class Reader:
 
         try:
             await asyncio.wait_for(wait(), TIMEOUT)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise AssertionError(f"it did not come; there were {self.captions}") from None
         return self.captions
 

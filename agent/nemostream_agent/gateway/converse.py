@@ -175,5 +175,5 @@ class _Line:
         for message in messages:
             try:
                 await asyncio.wait_for(self._socket.send_text(message), self._limits.stalled_seconds)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise Refusal(408, POLICY, "stalled", "the client does not read what it is sent") from None

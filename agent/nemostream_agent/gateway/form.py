@@ -91,7 +91,7 @@ def _patient(receive: Receive, seconds: float) -> Receive:
     async def patient() -> Message:
         try:
             return await asyncio.wait_for(receive(), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise Refusal(408, POLICY, "idle", f"nothing of the upload came for {seconds:g} s") from None
 
     return patient

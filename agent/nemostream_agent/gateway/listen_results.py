@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from nemostream.protocol import SAMPLE_RATE, Word
@@ -52,7 +52,7 @@ def metadata(
 ) -> dict[str, Any]:
     """Of a whole stream or file. `model`: what was asked for, `bundle`: what it is; `created`: seconds since the epoch;
     `duration`: of audio, in seconds."""
-    began = datetime.fromtimestamp(created, timezone.utc).isoformat(timespec="milliseconds")
+    began = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
     return {
         "transaction_key": "deprecated",
         "request_id": request_id,

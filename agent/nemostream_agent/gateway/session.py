@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from nemostream.client import ClientStream
-from nemostream.errors import StreamClosed
+from nemostream.errors import NemostreamError, StreamClosed
 from nemostream.protocol import SAMPLE_RATE, Ended, Event, Failed, Final, Interim, Preflight, Samples, Started, Usage
 
 from .errors import failure, refusal
@@ -154,7 +154,7 @@ class Session:
             else:
                 async for samples in found:
                     await self._push(samples)
-        except Exception as error:
+        except NemostreamError as error:
             raise refusal(error) from error
 
     async def _push(self, samples: Samples) -> None:

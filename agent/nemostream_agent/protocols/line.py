@@ -113,7 +113,7 @@ async def connect(url: str, key: str | None = None, options: Mapping[str, str] |
             )
         except aiohttp.WSServerHandshakeError as error:
             raise errors.answered(url, error.status) from error
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise errors.unreachable(url, error) from error
         try:
             yield Line(socket, talk)

@@ -208,7 +208,7 @@ def open_session(path: Path, threads: int | None, remedy: str) -> Any:
     Raises:
         BundleError: it cannot.
     """
-    import onnxruntime
+    from nemostream.ort import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
@@ -226,7 +226,7 @@ def open_session(path: Path, threads: int | None, remedy: str) -> Any:
 
 def runtime() -> str:
     """onnxruntime and its version."""
-    import onnxruntime
+    from nemostream.ort import onnxruntime
 
     return f"onnxruntime {onnxruntime.__version__}"
 

@@ -222,9 +222,9 @@ def refuse_fused(path: Path) -> None:
         BundleError: onnxruntime fused it.
     """
     import onnx
-    import onnxruntime
 
     from nemostream.models.quantize import FUSED, ONE
+    from nemostream.ort import onnxruntime
 
     with tempfile.TemporaryDirectory() as scratch:
         options = onnxruntime.SessionOptions()

@@ -233,7 +233,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
             return None
         try:
             return await asyncio.wait_for(asyncio.shield(stream.kept), KEEP_WAIT)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return None
 
     def _engine(self) -> AnyEngine:
