@@ -259,10 +259,11 @@ def test_the_table_of_models_is_what_is_known_of_them() -> None:
     assert dict(rows) == {name: known.licence for name, known in KNOWN.items()}
 
 
-def test_every_file_of_the_engine_has_its_line_in_the_architecture() -> None:
+def test_every_file_of_the_engine_and_the_gateway_has_its_line_in_the_architecture() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    folder = ROOT / "plugin" / "nemostream"
-    files = {f.name for f in [*folder.glob("*.py"), *folder.glob("encoders/*.py")]} - {"__init__.py"}
+    engine, gateway = ROOT / "plugin" / "nemostream", ROOT / "agent" / "nemostream_agent" / "gateway"
+    folders = engine, engine / "encoders", gateway
+    files = {file.name for folder in folders for file in folder.glob("*.py")} - {"__init__.py"}
     named = set(re.findall(r"`(\w+\.py)`", "\n".join(row for row in text.splitlines() if row.startswith("| `"))))
     assert files <= named, files - named
 

@@ -13,7 +13,7 @@ from nemostream_agent.gateway.errors import Refusal
 from nemostream_agent.gateway.limits import House
 from nemostream_agent.gateway.settings import Limits
 from tests.clips import TEXTS
-from tests.gateway.clients import pcm, read, ws
+from tests.gateway.clients import Heard, pcm, read, ws
 from tests.gateway.process import GatewayProcess
 
 
@@ -70,12 +70,13 @@ async def test_one_too_many_is_refused_with_1013_and_the_others_go_on(small: Gat
 
 
 async def test_who_says_nothing_is_told_and_cut(small: GatewayProcess) -> None:
-    async with websockets.connect(f"{small.ws}/ws") as socket:
-        heard = await read(socket)
-    assert heard.code == 1008 and "4 s" in heard.reason
-    async with websockets.connect(small.ws) as socket:  # before its stream has begun, too
-        heard = await read(socket)
-    assert heard.code == 1008
+    async def silent(path: str) -> Heard:
+        async with websockets.connect(small.ws + path) as socket:
+            return await read(socket)
+
+    # With a stream, and before one has begun.
+    for heard in await asyncio.gather(silent("/ws"), silent("/")):
+        assert heard.code == 1008 and "4 s" in heard.reason
 
 
 async def test_a_message_that_is_too_large_ends_its_own_stream_only(small: GatewayProcess) -> None:

@@ -40,9 +40,9 @@ async def converse(socket: WebSocket, dialect: Dialect, service: Service, who: s
     except WebSocketDisconnect:
         return
     except Exception as error:
-        if not isinstance(error, Refusal):
-            logger.exception("a conversation failed", extra={"protocol": dialect.name})
         told = refusal(error)
+        if told.status == 500:
+            logger.exception("a conversation failed", extra={"protocol": dialect.name})
         code, reason = told.close, str(told)
         service.metrics.refused(told.code)
         with contextlib.suppress(Exception):
