@@ -77,8 +77,9 @@ def step_work(info: ModelInfo, chunk_frames: int, rows: int, precision: str) -> 
 
 def measure(threads: int | None) -> Peaks:
     """The best of ROUNDS, as onnxruntime multiplies and numpy copies."""
-    from nemostream.ort import onnxruntime
     from onnx import TensorProto, helper
+
+    from nemostream.ort import onnxruntime
 
     def product(operator: str, kinds: tuple[int, int, int], dtypes: tuple[type, type]) -> float:
         inputs = [helper.make_tensor_value_info(n, k, [SIZE, SIZE]) for n, k in zip("ab", kinds[:2], strict=True)]
