@@ -20,10 +20,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from nemostream import errors
 from nemostream.protocol import (
+    FLOAT32,
+    INT16,
     Checkpoint,
     Close,
     Ended,
@@ -37,6 +37,7 @@ from nemostream.protocol import (
     Message,
     Mute,
     Open,
+    Pcm,
     Preflight,
     Priority,
     Push,
@@ -180,16 +181,16 @@ class ClientStream:
         """It has ended, or failed: nothing more comes."""
         return self._over
 
-    def push(self, samples: Samples) -> None:
-        """Append audio, shape (N,) float32 at 16 kHz in -1..1; copied, so the buffer may be used again.
+    def push(self, samples: Samples | Pcm) -> None:
+        """Append audio, shape (N,) at 16 kHz, float32 in -1..1 or int16; copied, so the buffer may be used again.
 
         Raises:
-            AudioError: another dtype: converting would hide a scale of 32768.
+            AudioError: another dtype: converting would hide its scale.
             StreamClosed: the stream is closed.
         """
         self._check_open()
-        if samples.dtype != np.float32:
-            raise errors.AudioError(f"push takes float32 samples in -1..1, not {samples.dtype}")
+        if samples.dtype not in (FLOAT32, INT16):
+            raise errors.AudioError(f"push takes float32 samples in -1..1, or int16, not {samples.dtype}")
         samples = samples.copy()
         self._client.send(Push(self.number, samples, self.at_sample))
         self.at_sample += len(samples)

@@ -1,7 +1,7 @@
 """Audio as clients send it, in pieces of any size, as the engine takes it.
 
 decode = PcmDecoder("mulaw", 8000, 1)
-samples = decode.push(data)      # float32 mono at 16 kHz; half a sample waits for its other half
+samples = decode.push(data)      # mono at 16 kHz, float32 or int16; half a sample waits for its other half
 tail = decode.finish()
 """
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nemostream.audio import ToMono16k
 from nemostream.errors import AudioError
-from nemostream.protocol import Samples
+from nemostream.protocol import SAMPLE_RATE, Pcm, Samples
 
 MAX_CHANNELS = 8
 
@@ -56,16 +56,20 @@ class PcmDecoder:
             raise AudioError(f"audio has 1 to {MAX_CHANNELS} channels, not {channels}")
         self._dtype, self._table, self._channels = np.dtype(_WIDTHS[encoding]), _TABLES.get(encoding), channels
         self._frame = self._dtype.itemsize * channels
+        # What most clients send is what the engine takes: nothing is to be done for it.
+        self._as_it_is = (encoding, rate, channels) == ("pcm16", SAMPLE_RATE, 1)
         self._mono = ToMono16k(rate)
         self._rest = b""
 
-    def push(self, data: bytes) -> Samples:
+    def push(self, data: bytes) -> Samples | Pcm:
         """Raises AudioError where float32 samples are NaN or infinite."""
         if self._rest:
             data = self._rest + data
         whole = len(data) - len(data) % self._frame
         self._rest = data[whole:]
         block = np.frombuffer(data, self._dtype, whole // self._dtype.itemsize)
+        if self._as_it_is:
+            return block
         if self._table is not None:
             block = self._table[block]
         elif self._dtype == np.int32:

@@ -17,7 +17,19 @@ import numpy as np
 
 from nemostream.client import ClientStream
 from nemostream.errors import NemostreamError, StreamClosed
-from nemostream.protocol import SAMPLE_RATE, Ended, Event, Failed, Final, Interim, Preflight, Samples, Started, Usage
+from nemostream.protocol import (
+    SAMPLE_RATE,
+    Ended,
+    Event,
+    Failed,
+    Final,
+    Interim,
+    Pcm,
+    Preflight,
+    Samples,
+    Started,
+    Usage,
+)
 
 from .errors import failure, refusal
 from .pace import Pace
@@ -32,7 +44,7 @@ MARKS = 4096
 class Decoder(Protocol):
     """Bytes to samples, at once (pcm.PcmDecoder) or bit by bit, as they can be taken (container.ContainerDecoder)."""
 
-    def push(self, data: bytes) -> Samples | AsyncIterator[Samples]: ...
+    def push(self, data: bytes) -> Samples | Pcm | AsyncIterator[Samples]: ...
 
     def finish(self) -> Samples | AsyncIterator[Samples]: ...
 
@@ -146,7 +158,7 @@ class Session:
                     raise failure(event)
                 return
 
-    async def _take(self, decode: Callable[[], Samples | AsyncIterator[Samples]]) -> None:
+    async def _take(self, decode: Callable[[], Samples | Pcm | AsyncIterator[Samples]]) -> None:
         try:
             found = decode()
             if isinstance(found, np.ndarray):
@@ -157,7 +169,7 @@ class Session:
         except NemostreamError as error:
             raise refusal(error) from error
 
-    async def _push(self, samples: Samples) -> None:
+    async def _push(self, samples: Samples | Pcm) -> None:
         if len(samples):
             self._stream.push(samples)
             self._arrivals.note(self._stream.at_sample, self._clock())
