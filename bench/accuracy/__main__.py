@@ -3,6 +3,7 @@
 python -m bench.accuracy                                            # the embedded model, held-out voices
 python -m bench.accuracy --model en-starter best.nemo --chunk-ms 160,1120 --lead 0.3,5   # two, and which is better
 python -m bench.accuracy --manifest ../shared/data/public_test_en --decoder rnnt,ctc
+python -m bench.accuracy --clips 60 --room 0,5                # and through rooms that lose none and 5 % of packets
 
 Clips go through the engine's core as live streams, endpointing and all, 20 ms at a time on a clock of audio, many as
 rows of one batch. WER and CER are of all clips together, in lower case and without punctuation; in brackets the
@@ -24,21 +25,20 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.accuracy import manifest, report
-from bench.accuracy.alignment import word_begins
-from bench.accuracy.hearing import Way, answer_to_flush, hear
+from bench.accuracy.hearing import Way
 from bench.accuracy.judging import Judged
-from bench.accuracy.manifest import Clip
 from bench.accuracy.row import Difference, Row, Variant, difference, row_of
+from bench.accuracy.sweep import Sweep
 from bench.engine.__main__ import numbers
 from bench.engine.report import machine
 from bench.speech import ROOT
 from nemostream.errors import NemostreamError
-from nemostream.model import Model
 from nemostream.models import catalog
+from nemostream_agent.livekit_server import ServerError
 
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
 GENERAL = SHARED / "data" / "sentences_en_heldout.txt"
@@ -54,6 +54,14 @@ def seconds(text: str) -> list[float]:
     if not found or not all(0 <= value <= 600 for value in found):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of seconds, 0 to 600, as 0.3,5")
     return found
+
+
+def percents(text: str) -> list[float]:
+    """ "0,5" -> [0.0, 0.05]; below 100."""
+    found = seconds(text)
+    if max(found) >= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of percents below 100, as 0,5")
+    return [value / 100 for value in found]
 
 
 def some_of(*allowed: str) -> Callable[[str], list[str]]:
@@ -76,6 +84,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--decoder", type=some_of("rnnt", "ctc"), default=[None], help="default: the bundle's")
     parser.add_argument("--chunk-ms", type=numbers, default=[160, 1120])
     parser.add_argument("--lead", type=seconds, default=[0.3], help="seconds of quiet noise before each clip")
+    parser.add_argument(
+        "--room", type=percents, default=[], metavar="LOST,...", help="also in rooms that lose this percent of packets"
+    )
     parser.add_argument("--rows", type=int, default=32, help="streams at once")
     parser.add_argument("--threads", type=int, help="of the encoder; default: one per core")
     parser.add_argument("--seed", type=int, default=0, help="of the noise and of the intervals")
@@ -84,6 +95,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(given)
     if min(options.rows, 1 if options.clips is None else options.clips) < 1 or options.seed < 0:
         parser.error("at least 1 clip and 1 row are needed, and a seed of 0 or more")
+    if options.room and options.decoder != [None]:
+        parser.error("a room is heard by the bundle's default decoder; leave out --decoder or --room")
     return options
 
 
@@ -92,7 +105,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
     try:
         run(options, list(sys.argv[1:] if given is None else given))
-    except (NemostreamError, ValueError, OSError) as error:
+    except (NemostreamError, ServerError, ValueError, RuntimeError, OSError) as error:
         sys.exit(f"bench.accuracy: {error}")
 
 
@@ -104,25 +117,22 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> None:
     clips = manifest.read(options.manifest, options.clips)
     general = manifest.sentences(options.general or GENERAL) if options.general or GENERAL.exists() else frozenset()
     kinds = manifest.sets(clips, general)
+    ways = options.chunk_ms, options.decoder, options.lead, options.room
+    sweep = Sweep(clips, *ways, options.rows, options.threads, options.seed)
     rows: list[Row] = []
     judged: dict[Variant, dict[Way, Judged]] = {}
     print(report.heading(), flush=True)
-    for name, path in paths.items():
-        for precision in options.precision:
-            model = Model.load(path, precision, options.threads)
-            for decoder in _decoders(model, options):
-                variant = Variant(name, model.precision, decoder)
-                judged[variant] = {}
-                for way, its, flush in _hear(model, decoder, clips, options):
-                    judged[variant][way] = its
-                    for kind, its_clips in kinds.items():
-                        rows.append(row_of(variant, way, kind, its.part(its_clips), flush))
-                        print(report.line(rows[-1]), flush=True)
+    for (name, path), precision in itertools.product(paths.items(), options.precision):
+        for variant, way, its, flush in sweep.of(name, path, precision):
+            judged.setdefault(variant, {})[way] = its
+            for kind, its_clips in kinds.items():
+                rows.append(row_of(variant, way, kind, its.part(its_clips), flush))
+                print(report.line(rows[-1]), flush=True)
     found = _differences(judged, kinds)
     if found:
         print(f"\n{report.differences(found)}")
     head = {
-        "command": f"python -m bench.accuracy {' '.join(_shown(argument) for argument in given)}".strip(),
+        "command": f"python -m bench.accuracy {' '.join(map(_shown, given))}".strip(),
         "manifest": options.manifest.resolve().name,
         "seed": options.seed,
         "machine": before,
@@ -131,35 +141,17 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> None:
     report.write_png(options.png, rows, f"{len(clips)} clips of {head['manifest']}")
 
 
-def _decoders(model: Model, options: argparse.Namespace) -> list[str]:
-    """Those to hear with. What the model lacks is said before anything is heard."""
-    for chunk_ms in options.chunk_ms:
-        model.chunk_frames(chunk_ms)
-    return [model.decoder_name(decoder) for decoder in options.decoder]
-
-
-def _hear(
-    model: Model, decoder: str, clips: Sequence[Clip], options: argparse.Namespace
-) -> Iterator[tuple[Way, Judged, tuple[float, float]]]:
-    begins = word_begins(model, clips)
-    for chunk_ms in options.chunk_ms:
-        ways = [Way(chunk_ms, decoder, lead, options.rows, options.seed) for lead in options.lead]
-        flush = answer_to_flush(model, clips, ways[0])
-        for way in ways:
-            yield way, Judged.of(clips, hear(model, clips, way), begins), flush
-
-
 def _differences(
     judged: Mapping[Variant, Mapping[Way, Judged]], kinds: Mapping[str, Sequence[int]]
 ) -> list[Difference]:
     """Of every variant against the first, in each way and set."""
     base, *others = judged
-    found: list[Difference] = []
-    for variant in others:
-        pairs = zip(judged[base].values(), judged[variant].items(), strict=True)
-        for (before, (way, now)), (kind, clips) in itertools.product(pairs, kinds.items()):
-            found.append(difference(base, before.part(clips), variant, now.part(clips), way, kind))
-    return found
+    return [
+        difference(base, before.part(clips), variant, now.part(clips), way, kind)
+        for variant in others
+        for before, (way, now) in zip(judged[base].values(), judged[variant].items(), strict=True)
+        for kind, clips in kinds.items()
+    ]
 
 
 def _label(model: str) -> str:

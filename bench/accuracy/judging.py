@@ -37,17 +37,17 @@ class Judged:
     sound_onset: list[list[float]]
 
     @classmethod
-    def of(cls, clips: Sequence[Clip], heard: Sequence[Heard], begins: Sequence[Sequence[int] | None]) -> Judged:
-        """`begins`: alignment.word_begins."""
+    def of(cls, clips: Sequence[Clip], heard: Sequence[Heard], begins: Sequence[Sequence[int] | None] | None) -> Judged:
+        """`begins`: alignment.word_begins; None: the words that were heard have no times."""
         judged = cls(Edits.of([c.text for c in clips], [h.text for h in heard]), [], [], [], [])
-        for clip, its, aligned in zip(clips, heard, begins, strict=True):
+        for clip, its, aligned in zip(clips, heard, begins or [None] * len(clips), strict=True):
             right = dict(_right_words(normalise(clip.text).split(), its.words))
             shown = next((at for at in its.shown if at >= clip.begins), None)
             first, last = right.get(0), right.get(len(normalise(clip.text).split()) - 1)
             judged.first.append([(shown - clip.begins) / MS] if first and shown is not None else [])
             judged.final.append([(its.final - clip.ends) / MS] if last and its.final is not None else [])
             judged.onsets.append([(w.start_sample - aligned[i]) / MS for i, w in right.items()] if aligned else [])
-            judged.sound_onset.append([(first.start_sample - clip.begins) / MS] if first else [])
+            judged.sound_onset.append([(first.start_sample - clip.begins) / MS] if first and begins else [])
         return judged
 
     def part(self, clips: Sequence[int]) -> Judged:

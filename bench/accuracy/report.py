@@ -43,8 +43,8 @@ def line(row: Row) -> str:
         f"{_ms(row.final_p50)} {_ms(row.final_p95)}",
         _ms(row.onset, "+.0f"),
         _ms(row.sound_onset, "+.0f"),
-        f"{row.flush_steps:g}",
-        f"{row.flush_ms:.1f}",
+        f"{row.flush.steps:g}" if row.flush else "-",
+        f"{row.flush.ms:.1f}" if row.flush else "-",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -53,12 +53,16 @@ def differences(found: Sequence[Difference]) -> str:
     """The table of WERs against the first variant's; empty where there is one only."""
     if not found:
         return ""
-    columns = ("WER of", f"minus {found[0].base}: points (95 %)", "chunk ms", "silence before, s", "set", "which is")
+    columns = (
+        *("WER of", f"minus {found[0].base}: points (95 %)", "times", "chunk ms", "silence before, s"),
+        *("set", "which is"),
+    )
     lines = [f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"]
     for each in found:
         points = " ".join(f"{100 * x:+.1f}" for x in (each.wer.rate, each.wer.low, each.wer.high)).split()
         verdict = "better" if each.wer.high < 0 else "worse" if each.wer.low > 0 else "undecided"
-        cells = [str(each.variant), f"{points[0]} ({points[1]} to {points[2]})", str(each.chunk_ms)]
+        times = "-" if each.times is None else f"{each.times:.2f}"
+        cells = [str(each.variant), f"{points[0]} ({points[1]} to {points[2]})", times, str(each.chunk_ms)]
         lines.append(f"| {' | '.join([*cells, f'{each.lead:g}', each.kind, verdict])} |")
     return "\n".join(lines)
 

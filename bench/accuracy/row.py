@@ -15,14 +15,23 @@ from bench.accuracy.judging import Judged
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What is compared: a model in one precision, read by one of its decoders."""
+    """What is compared: a model in one precision, read by one of its decoders, and over which line it hears."""
 
     model: str
     precision: str
     decoder: str
+    line: str = "file"
 
     def __str__(self) -> str:
-        return f"{self.model}, {self.precision}, {self.decoder}"
+        return ", ".join((self.model, self.precision, self.decoder, self.line))
+
+
+@dataclass(frozen=True, slots=True)
+class FlushCost:
+    """hearing.answer_to_flush."""
+
+    steps: float
+    ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class Row:
         kind: which clips.
         words: in their references.
         first_p50, final_p50, onset, sound_onset: judging.Judged, medians.
-        flush_steps, flush_ms: hearing.answer_to_flush.
+        flush: None in a room.
     """
 
     variant: Variant
@@ -53,13 +62,13 @@ class Row:
     onset: float | None
     sound_onset: float | None
     counted: dict[str, int]
-    flush_steps: float
-    flush_ms: float
+    flush: FlushCost | None
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """WER of `variant` minus that of `base`, of the same clips heard in the same way."""
+    """WER of `variant` minus that of `base`, of the same clips heard in the same way; and how many times as large it is
+    (None: no errors in `base`)."""
 
     base: Variant
     variant: Variant
@@ -67,9 +76,10 @@ class Difference:
     lead: float
     kind: str
     wer: Interval
+    times: float | None
 
 
-def row_of(variant: Variant, way: Way, kind: str, judged: Judged, flush: tuple[float, float]) -> Row:
+def row_of(variant: Variant, way: Way, kind: str, judged: Judged, flush: FlushCost | None) -> Row:
     """`judged`: of the clips of that kind."""
     edits = judged.edits
     first, final, onsets, sound_onset = (
@@ -92,15 +102,16 @@ def row_of(variant: Variant, way: Way, kind: str, judged: Judged, flush: tuple[f
         onset=_median(onsets),
         sound_onset=_median(sound_onset),
         counted={"first": len(first), "final": len(final), "onset": len(onsets), "sound_onset": len(sound_onset)},
-        flush_steps=flush[0],
-        flush_ms=flush[1],
+        flush=flush,
     )
 
 
 def difference(base: Variant, before: Judged, variant: Variant, now: Judged, way: Way, kind: str) -> Difference:
     """Of the same clips."""
-    wer = Interval.of_difference(now.edits.word_errors, before.edits.word_errors, now.edits.words, way.seed)
-    return Difference(base, variant, way.chunk_ms, way.lead, kind, wer)
+    errors, fewer = now.edits.word_errors, before.edits.word_errors
+    wer = Interval.of_difference(errors, fewer, now.edits.words, way.seed)
+    times = round(float(errors.sum() / fewer.sum()), 3) if fewer.any() else None
+    return Difference(base, variant, way.chunk_ms, way.lead, kind, wer, times)
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -6,6 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from bench.accuracy.edits import Edits, Interval
 from bench.accuracy.hearing import Way, answer_to_flush, hear
 from bench.accuracy.judging import Judged
 from bench.accuracy.manifest import Clip
+from bench.accuracy.rooms import Room
 from nemostream.encoders import Floats
 from nemostream.model import Model
 from nemostream.models import catalog
@@ -126,6 +128,17 @@ def test_times_are_of_words_that_are_right(model: Model, clips: list[Clip]) -> N
     assert half.first == [right.first[0], right.first[2]] and len(half.edits.words) == 2
 
 
+def test_a_room_that_loses_packets_gives_every_clip_its_own_text(clips: list[Clip]) -> None:
+    trimmed = [Clip.of(c.samples[max(0, c.begins - 800) : c.ends + 800], c.text) for c in clips]
+    spoken = sorted(trimmed, key=lambda c: len(c.samples))[:4]
+    room = Room(catalog.resolve(None), None, 1, 0.05, speakers=2)  # so each has two clips to say
+    heard = room.hear(spoken, Way(160, "rnnt", lead=0.0))
+    assert 0 < room.lost < 0.3 and room.sent > 300
+    for its, c in zip(heard, spoken, strict=True):
+        assert min(TEXTS.values(), key=lambda text: jiwer.cer(text, its.text)) == c.text
+        assert its.final is not None and its.final > c.ends
+
+
 # Alignment
 
 
@@ -227,6 +240,8 @@ def test_the_command_fills_table_json_and_picture(
         (["--precision", "fp32"], "holds int8, not fp32"),
         (["--general", "nowhere.txt"], "bench.accuracy: nowhere.txt cannot be read"),
         (["--lead", "soon"], "'soon' is no list of seconds"),
+        (["--room", "100"], "'100' is no list of percents"),
+        (["--room", "0", "--decoder", "ctc"], "leave out --decoder or --room"),
         (["--clips", "0"], "at least 1 clip"),
     ],
 )
