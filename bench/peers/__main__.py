@@ -21,7 +21,7 @@ from bench.peers import clips, report
 from bench.peers.contender import Failed
 from bench.peers.files import CACHE, CHUNKS_MS, ROOT, Missing, prepare, pythons
 from bench.peers.rounds import Heard, compare
-from nemostream.calibration import _processor
+from nemostream.machine import processor
 from tests.proof.__main__ import source_hash
 
 SOURCES = ["plugin/nemostream/*.py", "plugin/nemostream/encoders/*.py", "plugin/nemostream/models/*.py"]
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
         ).stdout.strip(),
-        "machine": {"cpu": _processor(), "cores": os.cpu_count(), "instructions": instructions()},
+        "machine": {"cpu": processor(), "cores": os.cpu_count(), "instructions": instructions()},
         "rounds": options.rounds,
         "speech": heard_from,
         "ratios_of": named,

@@ -12,7 +12,8 @@ from nemostream.models.config import ConformerConfig
 from nemostream.models.heads import ConformerModel
 from tests.models.conftest import Golden
 
-TOLERANCE = 5e-6
+TOLERANCE = 1e-5
+"""Rounding of float32 through all layers; processors sum in different orders, and 5.01e-6 is the most that was seen."""
 
 
 def padded(golden: Golden, filler: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
