@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("nemostream.gateway")
 
 OPEN_SECONDS = 10.0
+DEFAULT = "default"
+"""By this name a client may ask for what it gets if it names none."""
 LOAD_SECONDS = 5.0
 """Between two tries to load the model at the start."""
 
@@ -121,7 +123,7 @@ class Service:
             Refusal: clients may not have it. A name may be a path, so only those of the settings are passed on.
         """
         models = self.settings.models
-        if asked is None:
+        if asked in (None, DEFAULT):
             return models[0] if models else None
         if asked in models:
             return asked

@@ -32,10 +32,10 @@ from .openai_formats import (
     text_of,
 )
 from .query import MAX_TEXT, choice, stream_options
-from .service import Service
+from .service import DEFAULT, Service
 from .settings import StreamOptions
 from .status import Serving
-from .upload import DEFAULT, Upload, transcribing
+from .upload import Upload, transcribing
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 

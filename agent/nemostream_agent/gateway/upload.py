@@ -28,15 +28,13 @@ from .chunks import largest_chunk_ms
 from .errors import POLICY, TRY_AGAIN, Refusal, bad_data, failure, refusal, too_big
 from .formats import DEMUXERS
 from .pace import Pace
-from .service import Service
+from .service import DEFAULT, Service
 from .settings import Clip, StreamOptions
 from .sound_file import SoundFile
 
 logger = logging.getLogger("nemostream.gateway")
 
 ANY = Clip()
-DEFAULT = "default"
-"""What clients may call the gateway's first model."""
 
 
 @asynccontextmanager
@@ -55,8 +53,6 @@ async def transcribing(
         Refusal: no place, no sound file, too long or too short, or nobody can have what was asked for. Nothing was
             transcribed then.
     """
-    if options.model == DEFAULT:
-        options = dataclasses.replace(options, model=None)
     # The gateway's own chunk size is that of live streams: see chunks.py.
     options = dataclasses.replace(service.options(options), chunk_ms=options.chunk_ms)
     async with service.admitted(who, protocol) as note:
