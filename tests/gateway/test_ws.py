@@ -71,7 +71,9 @@ async def test_encoding_rate_and_channels_are_query_parameters(gateway: GatewayP
 
 
 async def test_chunk_size_language_and_keyterms_are_query_parameters(gateway: GatewayProcess) -> None:
-    heard = await ws(f"{gateway.ws}/ws?model=default&chunk_ms=1120&language=en-GB&keyterms=garage,kitchen", pcm("music"))
+    heard = await ws(
+        f"{gateway.ws}/ws?model=default&chunk_ms=1120&language=en-GB&keyterms=garage,kitchen", pcm("music")
+    )
     assert heard.text == TEXTS["music"]
     for query, code, what in (
         ("chunk_ms=100", 1008, "100"),
