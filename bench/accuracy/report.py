@@ -6,10 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.accuracy.edits import Interval
 from bench.accuracy.row import Difference, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     *("model", "chunk ms", "silence before, s", "set", "clips", "words", "WER (95 %)", "CER (95 %)"),
@@ -73,6 +76,14 @@ def write_json(path: Path, head: dict[str, Any], rows: Sequence[Row], found: Seq
 
 
 def write_png(path: Path, rows: Sequence[Row], title: str) -> None:
+    from matplotlib import pyplot
+
+    figure = draw(rows, title)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def draw(rows: Sequence[Row], title: str) -> Figure:
     """WER by chunk size with its interval, a picture for each set; hollow behind more silence than the least."""
     import matplotlib
 
@@ -93,13 +104,12 @@ def write_png(path: Path, rows: Sequence[Row], title: str) -> None:
             look: dict[str, Any] = {"color": colours[variant], "mfc": None if lead == least else "white", "capsize": 3}
             axes.errorbar(at, rates, yerr=spread, fmt="o", label=f"{variant}; {lead:g} s before", **look)
         axes.set(title=kind, xlabel="chunk, ms", xticks=range(len(chunks)), xticklabels=chunks)
-        axes.set_ylim(bottom=0)
-    pictures[0][0].set_ylabel("WER, %")
-    pictures[0][-1].legend(fontsize=7)
+    # Last, since they share it: a limit that is set ends the search for one.
+    pictures[0][0].set(ylabel="WER, %", ylim=(0, 105 * max(row.wer.high for row in rows) or 1))
+    pictures[0][0].legend(fontsize=7)
     figure.suptitle(title)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    return figure
 
 
 def _percent(interval: Interval) -> str:

@@ -17,7 +17,9 @@ from bench.accuracy.edits import Edits, Interval
 from bench.accuracy.hearing import Way, answer_to_flush, hear
 from bench.accuracy.judging import Judged
 from bench.accuracy.manifest import Clip
+from bench.accuracy.report import draw
 from bench.accuracy.rooms import Room
+from bench.accuracy.row import Variant, row_of
 from nemostream.encoders import Floats
 from nemostream.model import Model
 from nemostream.models import catalog
@@ -228,6 +230,23 @@ def test_the_command_fills_table_json_and_picture(
     table, others = capsys.readouterr().out.split("\n\n")
     assert len(table.splitlines()) == 2 + 6 and len({line.count("|") for line in table.splitlines()}) == 1
     assert others.splitlines()[2].endswith("| worse |")
+
+
+def test_the_picture_shows_every_row(clips: list[Clip]) -> None:
+    """Also where a later set has more errors than an earlier one."""
+    variant = Variant("model", "int8", "rnnt")
+    texts = [c.text for c in clips]
+    few, many = (Edits.of(texts, found) for found in (texts, [""] * len(texts)))
+    rows = [
+        row_of(variant, Way(160, "rnnt", lead), kind, Judged(edits, [], [], [], []), None)
+        for kind, edits in (("few", few), ("many", many))
+        for lead in (0.3, 5.0)
+    ]
+    axes = draw(rows, "").axes
+    assert [its.get_title() for its in axes] == ["few", "many"]
+    for its, rate in zip(axes, (0.0, 100.0), strict=True):
+        shown = [y for line in its.get_lines() for y in line.get_ydata()]
+        assert rate in shown and all(its.get_ylim()[0] <= y <= its.get_ylim()[1] for y in shown)
 
 
 @pytest.mark.parametrize(

@@ -376,9 +376,10 @@ def test_speech_is_understood_as_without_the_gate(
     skipping.close(1)
     said = " ".join(TEXTS.values()).split()
     lost, added = changes(said, skipping.text(1).split())
-    assert lost + added <= sum(changes(said, plain.text(1).split()))
+    heard = sum(changes(said, plain.text(1).split()))
+    assert lost + added <= heard <= len(said) / 4
     if pause < 2:
-        assert skipping.text(1) == plain.text(1) == " ".join(said)
+        assert skipping.text(1) == plain.text(1)
         words, others = ([w for f in d.finals(1) for w in f.words] for d in (skipping, plain))
         assert all(abs(w.start_sample - o.start_sample) <= FRAME for w, o in zip(words, others, strict=True))
     else:
