@@ -1,0 +1,1 @@
+"""Load, loss and delay of WHIP sessions against our gateway (python -m bench.whip --help)."""
