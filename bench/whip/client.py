@@ -1,9 +1,9 @@
-"""WhipClient: a publisher by RFC 9725 over aiortc, and Viewer: a reader of server-sent events; none of our code.
+"""WhipClient: a publisher by RFC 9725 over aiortc; none of our code.
 
-async with WhipClient(http, "kitchen", talk, name="Anna") as client, Viewer(http, "kitchen") as viewer:
+async with WhipClient(http, "kitchen", talk, name="Anna") as client:
     await client.said()                # all of `talk` was sent, packet by packet, by the clock
     await client.delete()              # DELETE, and all messages until the gateway has hung up
-    client.inbox.text(), viewer.inbox.text()
+    client.inbox.text()
 
 `http`: an httpx.AsyncClient with the gateway's address as its base_url. Media goes over 127.0.0.1 and nowhere else.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from fractions import Fraction
 from types import TracebackType
 
@@ -32,7 +31,7 @@ aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
 
 class Refused(Exception):
-    """The gateway did not answer 201."""
+    """The gateway did not answer with what was asked for."""
 
     def __init__(self, response: httpx.Response) -> None:
         super().__init__(f"{response.status_code}: {response.text[:200]}")
@@ -56,7 +55,7 @@ class Speaker(MediaStreamTrack):
         self.done = asyncio.Event()
         self._talk = talk
 
-    async def recv(self) -> av.Packet:  # type: ignore[override]
+    async def recv(self) -> av.Packet:
         if not self.began:
             self.began, self.began_at = time.monotonic(), time.time()
         due = self.began + (self.sent + 1) * PACKET_SECONDS
@@ -207,55 +206,3 @@ async def new_offer() -> str:
     sdp: str = peer.localDescription.sdp
     await peer.close()
     return sdp
-
-
-class Viewer:
-    """Reads a room's captions by server-sent events (the HTML standard, section 9.2), until it is left."""
-
-    def __init__(self, http: httpx.AsyncClient, room: str, last_event_id: str | None = None) -> None:
-        self.inbox = Inbox()
-        self._http, self._url = http, f"/rooms/{room}/captions"
-        self._headers = {"Accept": "text/event-stream"}
-        if last_event_id is not None:
-            self._headers["Last-Event-ID"] = last_event_id
-
-    async def _read(self) -> None:
-        try:
-            async with self._http.stream("GET", self._url, headers=self._headers, timeout=None) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                    raise Refused(response)
-                data: list[str] = []
-                id: str | None = None
-                async for line in response.aiter_lines():
-                    name, _, value = line.partition(":")
-                    value = value.removeprefix(" ")
-                    if name == "data":
-                        data.append(value)
-                    elif name == "id":
-                        id = value
-                    elif not line:
-                        if data:
-                            self.inbox.add("\n".join(data), id)
-                        data, id = [], None
-        finally:
-            self.inbox.end()
-
-    async def __aenter__(self) -> Viewer:
-        """Ready once the first message came.
-
-        Raises:
-            Refused: it is not let in.
-        """
-        self._reading = asyncio.create_task(self._read())
-        await self.inbox.until(lambda: self.inbox.messages or self.inbox.over)
-        if not self.inbox.messages:
-            await self._reading
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._reading.cancel()
-        with suppress(asyncio.CancelledError, httpx.HTTPError):
-            await self._reading

@@ -44,7 +44,7 @@ class Poor:
         loss: float = 0.0,
         burst: float | None = None,
         reorder: float = 0.0,
-        late: float = 0.03,
+        late: float = 0.05,
         double: float = 0.0,
         seed: int = 0,
     ) -> None:
