@@ -20,9 +20,10 @@ from nemostream.errors import NemostreamError
 
 from . import logs, tracing
 from .app import create_app
+from .ice import Ice, check
 from .legacy import chunk_ms_of, device_is_here, unneeded
 from .service import Service
-from .settings import Clip, Limits, Settings, StreamOptions, endpointing_of
+from .settings import Clip, Limits, LiveKitRooms, Settings, StreamOptions, endpointing_of
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _DEFAULT = Limits()
@@ -57,6 +58,7 @@ class Server(uvicorn.Server):
 
     async def _end(self) -> None:
         await self._service.drain()
+        self._service.ending.set()  # who only reads is not waited for
         self.should_exit = True
 
 
@@ -132,6 +134,34 @@ def gateway(
     drain_seconds: Annotated[
         float, typer.Option(envvar="NEMOSTREAM_DRAIN_SECONDS", min=0, help="that streams may go on after SIGTERM")
     ] = _DEFAULT.drain_seconds,
+    setup_seconds: Annotated[
+        float,
+        typer.Option(envvar="NEMOSTREAM_SETUP_SECONDS", min=0.1, help="in which a WHIP session must be connected"),
+    ] = _DEFAULT.setup_seconds,
+    max_readers: Annotated[
+        int, typer.Option(envvar="NEMOSTREAM_MAX_READERS", min=1, help="of captions in rooms")
+    ] = _DEFAULT.readers,
+    ice_server: Annotated[
+        list[str] | None,
+        typer.Option(envvar="NEMOSTREAM_ICE_SERVERS", help="stun:HOST or turn:HOST; may be repeated"),
+    ] = None,
+    ice_username: Annotated[str, typer.Option(envvar="NEMOSTREAM_ICE_USERNAME", help="for TURN")] = "",
+    ice_credential: Annotated[
+        str, typer.Option(envvar="NEMOSTREAM_ICE_CREDENTIAL", hidden=True, help="for TURN, from the environment")
+    ] = "",
+    turn_secret: Annotated[
+        str, typer.Option(envvar="NEMOSTREAM_TURN_SECRET", hidden=True, help="instead of both: shared with TURN")
+    ] = "",
+    ice_address: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="NEMOSTREAM_ICE_ADDRESSES", help="of this machine, for WebRTC; default: all but the loopback"
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(envvar="NEMOSTREAM_CORS_ORIGINS", help="of pages elsewhere, * for all; may be repeated"),
+    ] = None,
     clip_policy: Annotated[
         str,
         typer.Option(envvar="NEMOSTREAM_CLIP_POLICY", help="reject or clip: /transcribe with another duration than:"),
@@ -148,6 +178,10 @@ def gateway(
         bool,
         typer.Option("--livekit-tokens", envvar="NEMOSTREAM_LIVEKIT_TOKENS", help="let LiveKit's access tokens in"),
     ] = False,
+    livekit_url: Annotated[
+        str | None,
+        typer.Option(envvar="LIVEKIT_URL", help="ws:// or wss://, as browsers reach it: offer its rooms on the pages"),
+    ] = None,
     livekit_key: Annotated[str, typer.Option(envvar="LIVEKIT_API_KEY", hidden=True)] = "",
     livekit_secret: Annotated[str, typer.Option(envvar="LIVEKIT_API_SECRET", hidden=True)] = "",
     log_format: Annotated[str, typer.Option(envvar="NEMOSTREAM_LOG_FORMAT", help="json or text")] = "json",
@@ -159,6 +193,15 @@ def gateway(
         raise typer.BadParameter("NEMOSTREAM_API_KEYS holds no key; unset it to let everybody in")
     if livekit_tokens and not (livekit_key and livekit_secret):
         raise typer.BadParameter("--livekit-tokens needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
+    if livekit_url and not (livekit_key and livekit_secret):
+        raise typer.BadParameter("--livekit-url needs LIVEKIT_API_KEY and LIVEKIT_API_SECRET")
+    if livekit_url and not livekit_url.startswith(("ws://", "wss://")):
+        raise typer.BadParameter(f"--livekit-url begins with ws:// or wss://, not {livekit_url}")
+    for url in ice_server or ():
+        try:
+            check(url)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
     for name, value, among in (
         ("--decoder", decoder, ("rnnt", "ctc")),
         ("--log-format", log_format, ("json", "text")),
@@ -194,11 +237,16 @@ def gateway(
             session_seconds=session_seconds,
             stalled_seconds=stalled_seconds,
             drain_seconds=drain_seconds,
+            setup_seconds=setup_seconds,
+            readers=max_readers,
         ),
         clip=Clip(cast(Literal["reject", "clip"], clip_policy), clip_min_seconds, clip_max_seconds),
         api_keys_file=api_keys_file,
         api_keys=tuple(key.strip() for key in api_keys.split(",") if key.strip()),
         livekit=(livekit_key, livekit_secret) if livekit_tokens else None,
+        rooms=LiveKitRooms(livekit_url, livekit_key, livekit_secret) if livekit_url else None,
+        ice=Ice(tuple(ice_server or ()), ice_username, ice_credential, turn_secret, addresses=tuple(ice_address or ())),
+        cors_origins=tuple(cors_origin or ()),
         log_text=log_text,
     )
     serve(settings)

@@ -160,7 +160,7 @@ class Service:
             try:
                 yield session
             finally:
-                note(seconds=round(session.seconds, 3), finals=session.finals)
+                note(seconds=round(session.seconds, 3), finals=session.finals, **session.facts)
                 session.drop()
 
     async def stream(self, options: StreamOptions, priority: Priority) -> ClientStream:

@@ -81,6 +81,7 @@ class Session:
         wall_time: when, in seconds since the epoch.
         seconds: of audio that came, on the engine's clock.
         finals: with text, so far.
+        facts: for the log, beside those.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Session:
         self.started: Started = stream.started
         self.wall_time = stream.started.wall_time
         self.finals = 0
+        self.facts: dict[str, object] = {}
         self._stream, self._decoder, self._metrics, self._clock = stream, decoder, metrics, clock
         self._arrivals = Arrivals()
         self._flushed: dict[int, float] = {}
@@ -98,8 +100,13 @@ class Session:
         self._closed_at: float | None = None
 
     @property
+    def at_sample(self) -> int:
+        """Where the next audio begins."""
+        return self._stream.at_sample
+
+    @property
     def seconds(self) -> float:
-        return self._stream.at_sample / SAMPLE_RATE
+        return self.at_sample / SAMPLE_RATE
 
     async def push(self, data: bytes) -> None:
         """Audio in the stream's encoding, any number of bytes.
@@ -108,6 +115,28 @@ class Session:
             Refusal: the audio cannot be decoded, or the stream is over.
         """
         await self._take(lambda: self._decoder.push(data))
+
+    def hear(self, samples: Samples | Pcm) -> None:
+        """Samples (N,) at 16 kHz of a source that speaks by the clock: nobody waits, and the engine ends the stream
+        of one that comes to be 30 s ahead.
+
+        Raises:
+            Refusal: the stream is over.
+        """
+        self._send(lambda: self._stream.push(samples))
+
+    def gap(self, samples: int) -> None:
+        """So much time passes without audio. Raises Refusal: the stream is over."""
+        self._send(lambda: self._stream.gap(samples))
+
+    def mute(self) -> None:
+        """No audio comes for a while: what is pending becomes final. Raises Refusal: the stream is over."""
+        self._send(self._stream.mute)
+
+    def since(self, sample: int) -> float | None:
+        """Seconds since `sample` came; None: it has not, or nobody knows any more."""
+        at = self._arrivals.of(sample)
+        return None if at is None else self._clock() - at
 
     async def finish(self) -> None:
         """No more audio: what the decoder holds back counts too, then `close`.
@@ -168,6 +197,15 @@ class Session:
                     await self._push(samples)
         except NemostreamError as error:
             raise refusal(error) from error
+
+    def _send(self, message: Callable[[], None]) -> None:
+        before = self._stream.at_sample
+        try:
+            message()
+        except StreamClosed as error:
+            raise refusal(error) from error
+        if self._stream.at_sample != before:
+            self._arrivals.note(self._stream.at_sample, self._clock())
 
     async def _push(self, samples: Samples | Pcm) -> None:
         if len(samples):

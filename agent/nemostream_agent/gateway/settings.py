@@ -8,6 +8,8 @@ from typing import Literal
 
 from nemostream.protocol import NO_ENDPOINT, Endpointing
 
+from .ice import Ice
+
 Decoder = Literal["rnnt", "ctc"]
 
 
@@ -48,6 +50,8 @@ class Limits:
         session_seconds: so is one that is as old.
         stalled_seconds: so is one whose client does not read what is sent.
         drain_seconds: live streams may go on for so long after SIGTERM; then they get their final text.
+        setup_seconds: a WHIP session whose connection takes longer is ended.
+        readers: of captions, in all rooms at once.
     """
 
     soft: int = 200
@@ -60,6 +64,8 @@ class Limits:
     session_seconds: float = 4 * 3600.0
     stalled_seconds: float = 20.0
     drain_seconds: float = 10.0
+    setup_seconds: float = 15.0
+    readers: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,15 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveKitRooms:
+    """A LiveKit server, as browsers reach it (ws:// or wss://), and the key with which tokens for it are made."""
+
+    url: str
+    key: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A gateway's.
 
@@ -87,6 +102,9 @@ class Settings:
         api_keys_file: lines "name:sha256"; see auth.py.
         api_keys: keys as they are, from the environment.
         livekit: LiveKit API key and secret whose tokens are let in; None: none.
+        rooms: the LiveKit server whose rooms the pages offer; None: none.
+        ice: servers and addresses of WebRTC.
+        cors_origins: of pages elsewhere that may use this gateway; "*": all.
         log_text: transcripts may stand in the log.
     """
 
@@ -100,6 +118,9 @@ class Settings:
     api_keys_file: Path | None = None
     api_keys: tuple[str, ...] = ()
     livekit: tuple[str, str] | None = None
+    rooms: LiveKitRooms | None = None
+    ice: Ice = field(default_factory=Ice)
+    cors_origins: tuple[str, ...] = ()
     log_text: bool = False
 
 
