@@ -41,19 +41,30 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemostream"
 
 
+def find() -> Path | None:
+    """The livekit-server binary: on PATH, else in the cache; None: neither."""
+    found = shutil.which("livekit-server")
+    if found:
+        return Path(found)
+    binary = _in_cache()
+    return binary if binary.is_file() else None
+
+
 def find_or_build() -> Path:
-    """The livekit-server binary: on PATH, else in the cache, else built into it (about two minutes, 75 MB).
+    """The same, or else built into the cache (about two minutes, 75 MB).
 
     Raises:
         ServerError: it is not there and cannot be built.
     """
-    found = shutil.which("livekit-server")
-    if found:
-        return Path(found)
-    binary = cache_dir() / "bin" / "livekit-server"
-    if not binary.is_file():
+    binary = find()
+    if binary is None:
+        binary = _in_cache()
         _build(_find_or_fetch_go(), binary)
     return binary
+
+
+def _in_cache() -> Path:
+    return cache_dir() / "bin" / "livekit-server"
 
 
 def _find_or_fetch_go() -> str:
