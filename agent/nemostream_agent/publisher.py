@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ ATTRIBUTE_WORDS = "nemostream.words"
 """JSON, on finals: `[{"text", "start", "end", "confidence"}]`, times in seconds since the track was first heard."""
 ATTRIBUTE_LOST = "nemostream.lost"
 """On the first final behind a connection that broke: seconds that were not heard."""
+ATTRIBUTE_DELAY = "nemostream.delay_ms"
+"""From the arrival of the audio in which the last word ends to when the caption left."""
 ATTRIBUTE_POSSIBLE_LOSS = "nemostream.possible_loss"
 """"true" on finals under which the engine was lost: a word may be missing."""
 
@@ -45,11 +48,15 @@ class _Caption:
     segment: str
     data: SpeechData
     final: bool
+    heard_at: float | None
     lost: float = 0.0
 
 
 class CaptionPublisher:
-    """Captions of one track. `interim` and `final` return at once; of waiting interims only the newest is sent."""
+    """Captions of one track. `interim` and `final` return at once; of waiting interims only the newest is sent.
+
+    Their `heard_at` is when the audio came in which the text's last word ends, on the monotonic clock.
+    """
 
     def __init__(self, room: rtc.Room, identity: str, track_sid: str) -> None:
         self._room = room
@@ -64,19 +71,19 @@ class CaptionPublisher:
         self._closing = False
         self._task = asyncio.create_task(self._publish(), name="captions.publish")
 
-    def interim(self, data: SpeechData) -> None:
+    def interim(self, data: SpeechData, heard_at: float | None = None) -> None:
         # A preflight repeats the text of its interim; who reads captions needs it once.
         if data.text and data.text != self._shown:
             self._shown = data.text
-            self._interim = _Caption(self._segment, data, final=False)
+            self._interim = _Caption(self._segment, data, False, heard_at)
             self._news.set()
 
-    def final(self, data: SpeechData) -> None:
+    def final(self, data: SpeechData, heard_at: float | None = None) -> None:
         if not data.text:
             return
         self._interim = None
         self._shown = ""
-        self._finals.append(_Caption(self._segment, data, final=True, lost=self._lost))
+        self._finals.append(_Caption(self._segment, data, True, heard_at, self._lost))
         self._lost = 0.0
         self._segment = shortuuid("SG_")
         self._news.set()
@@ -140,6 +147,8 @@ class CaptionPublisher:
             ATTRIBUTE_TRANSCRIPTION_FINAL: "true" if caption.final else "false",
             ATTRIBUTE_LANGUAGE: caption.data.language,
         }
+        if caption.heard_at is not None:
+            attributes[ATTRIBUTE_DELAY] = f"{1000 * (time.monotonic() - caption.heard_at):.0f}"
         if caption.lost:
             attributes[ATTRIBUTE_LOST] = f"{caption.lost:.1f}"
         if caption.data.metadata and caption.data.metadata.get(POSSIBLE_LOSS):

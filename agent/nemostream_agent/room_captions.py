@@ -208,6 +208,12 @@ class TrackCaptions:
 
     def _caption(self, event: stt.SpeechEvent) -> None:
         if event.type in (SpeechEventType.INTERIM_TRANSCRIPT, SpeechEventType.PREFLIGHT_TRANSCRIPT):
-            self._publisher.interim(event.alternatives[0])
+            self._publisher.interim(event.alternatives[0], self._heard_at(event.alternatives[0]))
         elif event.type == SpeechEventType.FINAL_TRANSCRIPT:
-            self._publisher.final(event.alternatives[0])
+            self._publisher.final(event.alternatives[0], self._heard_at(event.alternatives[0]))
+
+    def _heard_at(self, data: stt.SpeechData) -> float | None:
+        """When the audio came in which the text's last word ends."""
+        if self._heard.since is None or not data.words:
+            return None
+        return self._heard.since + (data.words[-1].end_time or 0.0)

@@ -57,3 +57,5 @@ def configure(form: Literal["json", "text"] = "json") -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # It names each connection with its query, which may hold a token.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Every connectivity check of every pair of addresses.
+    logging.getLogger("aioice").setLevel(logging.WARNING)

@@ -9,6 +9,7 @@ with rooms.reading("kitchen") as reader:
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,6 +42,8 @@ class Reader:
         self.over = False
 
     def put(self, message: Message, number: int | None) -> None:
+        if self.over:
+            return
         if message.interim:
             self._interims[message.speaker] = message.text
         else:
@@ -58,15 +61,20 @@ class Reader:
         return self
 
     async def __anext__(self) -> Line:
-        while True:
-            if self._lines:
-                return self._lines.popleft()
-            if self._interims:
-                return None, self._interims.pop(next(iter(self._interims)))
+        while (line := self.take()) is None:
             if self.over:
                 raise StopAsyncIteration
             self._news.clear()
             await self._news.wait()
+        return line
+
+    def take(self) -> Line | None:
+        """What waits longest; None: nothing does."""
+        if self._lines:
+            return self._lines.popleft()
+        if self._interims:
+            return None, self._interims.pop(next(iter(self._interims)))
+        return None
 
 
 class Room:
@@ -76,19 +84,19 @@ class Room:
         said: the last HISTORY finals, each with its number.
     """
 
-    def __init__(self, name: str, number: int) -> None:
-        """`number`: of the first final; rooms of one name go on counting."""
+    def __init__(self, name: str, numbers: Iterator[int]) -> None:
+        """`numbers`: of finals, growing."""
         self.name = name
         self.speakers: dict[str, Speaker] = {}
         self.said: deque[tuple[int, Message]] = deque(maxlen=HISTORY)
         self.readers: set[Reader] = set()
         self.left_at: float | None = None
-        self._number = number
+        self._numbers = numbers
 
     def say(self, message: Message) -> None:
         number = None
         if message.final:
-            number = self._number = self._number + 1
+            number = next(self._numbers)
             self.said.append((number, message))
         for reader in tuple(self.readers):
             reader.put(message, number)
@@ -114,6 +122,8 @@ class Rooms:
     def __init__(self, readers: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rooms: dict[str, Room] = {}
         self._readers, self._limit, self._clock = 0, readers, clock
+        # Of all rooms together, and higher when the gateway is started again: "behind number N" hides nothing.
+        self._numbers = itertools.count(int(time.time() * 1000))
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -166,9 +176,7 @@ class Rooms:
         self._forget()
         room = self._rooms.get(name)
         if room is None:
-            # Numbers go up from one room of a name to the next, also when the gateway was started again in between: so
-            # "behind number N" hides nothing.
-            room = self._rooms[name] = Room(name, int(time.time() * 1000))
+            room = self._rooms[name] = Room(name, self._numbers)
         room.left_at = None
         return room
 
