@@ -1,0 +1,1 @@
+"""WHIP: a browser's or OBS's audio over WebRTC, without LiveKit."""

@@ -1,0 +1,1 @@
+"""WHIP: what the gateway makes of a browser's packets."""
