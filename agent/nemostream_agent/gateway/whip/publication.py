@@ -216,7 +216,7 @@ class Publication:
                 elif isinstance(item, Gap):
                     at = self._session.at_sample
                     self._session.gap(item.samples)
-                    if self._room is not None:
+                    if item.lost and self._room is not None:
                         self._room.say(captions.lost(self._speaker, at, item.samples))
                 else:
                     self._session.hear(item)
