@@ -197,11 +197,13 @@ def new_peer() -> RTCPeerConnection:
     return RTCPeerConnection(RTCConfiguration(iceServers=[]))
 
 
-async def new_offer() -> str:
-    """The SDP offer of a client that is gone by now."""
+async def new_offer(*kinds: str, channel: bool = True) -> str:
+    """The SDP offer of a client that is gone by now; of one audio track if nothing else is said."""
     peer = new_peer()
-    peer.addTransceiver("audio", direction="sendonly")
-    peer.createDataChannel(LABEL)
+    for kind in kinds or ("audio",):
+        peer.addTransceiver(kind, direction="sendonly")
+    if channel:
+        peer.createDataChannel(LABEL)
     await peer.setLocalDescription(await peer.createOffer())
     sdp: str = peer.localDescription.sdp
     await peer.close()

@@ -57,12 +57,15 @@ class Inbox:
         """
         Raises:
             TimeoutError: it has not become true; the message shows what came last.
+            EOFError: it cannot any more, since the other side has ended it.
         """
         deadline = time.monotonic() + seconds
         while not true():
+            last = [message.data for message in self.messages[-3:]]
+            if self.over:
+                raise EOFError(f"it is over; the last messages: {last}")
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
             except TimeoutError:
-                last = [message.data for message in self.messages[-3:]]
-                raise TimeoutError(f"not within {seconds:g} s; over: {self.over}; the last messages: {last}") from None
+                raise TimeoutError(f"not within {seconds:g} s; the last messages: {last}") from None

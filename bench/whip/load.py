@@ -140,7 +140,7 @@ class Sessions:
                     outcome.error = f"DELETE: {deleted.status_code}"
         except Refused as error:
             outcome.error = f"refused {error.response.status_code}"
-        except (TimeoutError, httpx.HTTPError) as error:
+        except (TimeoutError, EOFError, httpx.HTTPError) as error:
             outcome.error = type(error).__name__
         if failed := client.inbox.of("failed"):
             outcome.error = failed[-1]["code"]
