@@ -21,8 +21,7 @@ from .arrival import ArrivalClock
 from .placed import RATE, Audio, Lost, Packet, Placed, Silence, Stall, Statistics
 
 HOLD = 0.06
-"""Seconds that a packet waits behind a hole. WHIP has no retransmission of audio, so only packets that took another way
-come late, and those by less than this."""
+"""Seconds that a packet waits behind a hole. Audio is not sent again over WHIP: what comes late was only overtaken."""
 HELD = 64
 """Packets that wait, at most. HOLD is 24 packets of 2.5 ms."""
 STALL = 0.4
@@ -31,8 +30,8 @@ DROPOUT = 3000
 """Sequence numbers that may be missing at once. What is further ahead is a stream that began anew (RFC 3550, A.1)."""
 REMEMBERED = 1024
 """Sequence numbers that a packet may be late by. What is further behind is a stream that began anew."""
-BEHIND = 60 * RATE
-"""Ticks that a packet may be late by, likewise."""
+NEAR = 60 * RATE
+"""Ticks between its timestamp and the newest, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,11 @@ class Placement:
         if self._audio_at is not None and self._stall is not None:
             due.append(self._audio_at + self._stall)
         return min(due, default=None)
+
+    @property
+    def waiting(self) -> int:
+        """Packets behind a hole, HELD at most."""
+        return len(self._held)
 
     def push(self, packet: Packet, now: float) -> list[Placed]:
         """A packet came. What was due before goes first, so nothing depends on when `tick` was called."""
@@ -130,12 +134,12 @@ class Placement:
         return self._release(min(self._held) if len(self._held) > HELD else self._next)
 
     def _is_old(self, packet: Packet, ahead: int) -> bool:
-        """Whether it is of this stream, from before: its timestamp says so too."""
+        """Whether it is of this stream, from before: its timestamp is near too."""
         if ahead < -REMEMBERED:
             return False
         if not packet.ticks or self._timestamp is None:
             return True
-        return -BEHIND < _signed(packet.timestamp - self._timestamp, 32) < 0
+        return abs(_signed(packet.timestamp - self._timestamp, 32)) < NEAR
 
     def _stand_by(self, held: _Held) -> list[Placed]:
         """Its number fits nothing. If the next one follows it, they are a stream that begins anew."""
