@@ -9,10 +9,11 @@ from functools import cache
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nemostream.protocol import Pcm
-from nemostream_agent.gateway.whip.opus import OpusDecoder
-from nemostream_agent.gateway.whip.placed import RATE, Stall
+from nemostream_agent.gateway.whip.opus import NotOpus, OpusDecoder, duration
+from nemostream_agent.gateway.whip.placed import RATE, Packet, Stall
 from nemostream_agent.gateway.whip.placement import HOLD, STALL, Placement
 from nemostream_agent.gateway.whip.receiver import FILLED, AudioReceiver, Gap, Heard
 from tests.clips import TEXTS, clip
@@ -196,12 +197,34 @@ def test_samples_and_gaps_are_the_time_since_the_first_packet(talk: Talk) -> Non
     assert sum(len(_sound(item)) for item in heard) == sum(item.ticks for item in wanted) // 3
 
 
+@settings(max_examples=examples(60, 1000), deadline=None)
+@given(st.lists(st.tuples(st.binary(max_size=40), st.booleans()), min_size=1, max_size=40))
+def test_garbage_ends_nothing_and_takes_the_time_that_it_says(payloads: list[tuple[bytes, bool]]) -> None:
+    """Some of it lost on the way."""
+    receiver, placement, timestamp, total, wanted = AudioReceiver(), Placement(), 0, 0, 0
+    for i, (payload, came) in enumerate(payloads):
+        try:
+            ticks = duration(payload) if payload else 0
+        except NotOpus:
+            ticks, good = 960, False
+        else:
+            good = True
+        if came:
+            total += sum(len(_sound(item)) for item in receiver.push(i, timestamp, payload, timestamp / RATE))
+        if came and good:
+            items = placement.push(Packet(i, timestamp, payload, ticks), timestamp / RATE)
+            wanted += sum(item.ticks for item in items if not isinstance(item, Stall))
+        timestamp += ticks
+    wanted += sum(item.ticks for item in placement.finish() if not isinstance(item, Stall))
+    assert total + sum(len(_sound(item)) for item in receiver.finish()) == wanted // 3
+
+
 def _missing(arrivals: Arrivals) -> list[int]:
     return sorted({*range(len(packets()))} - {i for _, i in arrivals})
 
 
 def _lies_where_it_was(sound: Pcm) -> None:
-    """Half of every second of it fits best where it was without loss, to two samples (what is made up has its own pitch)."""
+    """Half of every second fits best where it was without loss, to two samples: what is made up has its own pitch."""
     for start in range(0, len(sound) - 8000, 16_000):
         wanted, found = (x[start : start + 8000].astype(float) for x in (undisturbed(), sound))
         if np.abs(wanted).mean() > 300:

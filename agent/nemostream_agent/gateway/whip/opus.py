@@ -64,7 +64,6 @@ class OpusDecoder:
 
     def decode(self, payload: bytes) -> Pcm:
         """Raises NotOpus."""
-        duration(payload)  # also because FFmpeg takes an empty packet for the end
         samples = self._decode(payload)
         self._last = payload[0]
         return samples
@@ -97,10 +96,13 @@ class OpusDecoder:
         return tail
 
     def _decode(self, payload: bytes) -> Pcm:
+        ticks = duration(payload)  # in front, for FFmpeg takes an empty packet for the end
         try:
             frames = self._codec.decode(av.Packet(payload))
         except av.FFmpegError as error:
             raise NotOpus(error.strerror or str(error)) from error
+        if sum(frame.samples for frame in frames) != ticks:
+            raise NotOpus(f"a packet that is not as long as it says, {ticks * 1000 / RATE:g} ms")
         return np.concatenate([self._resample(frame) for frame in frames])
 
     def _resample(self, frame: av.AudioFrame | None) -> Pcm:
