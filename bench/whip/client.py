@@ -167,6 +167,7 @@ class WhipClient:
     async def close(self) -> None:
         """Hang up without a DELETE."""
         await self._peer.close()
+        await asyncio.sleep(0)  # where the other side has hung up, aiortc has a task of its own that ends with this
         if self._line is not None:
             self._line.close()
 

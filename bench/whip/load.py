@@ -17,7 +17,7 @@ import msgspec
 import uvloop
 
 from bench.whip.client import Refused, WhipClient
-from bench.whip.inbox import Inbox
+from bench.whip.inbox import WAIT_SECONDS, Inbox
 from bench.whip.line import Impairment, Line, Poor
 from bench.whip.plan import Plan, load
 from bench.whip.talk import PACKET_SECONDS, Talk
@@ -163,7 +163,7 @@ class Sessions:
 async def run(config: Config) -> list[Outcome]:
     headers = {} if config.key is None else {"Authorization": f"Bearer {config.key}"}
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=config.http, headers=headers, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=config.http, headers=headers, limits=limits, timeout=WAIT_SECONDS) as http:
         sessions = Sessions(config, http)
         print("ready", flush=True)
         return await sessions.run(float(await asyncio.to_thread(sys.stdin.readline)))

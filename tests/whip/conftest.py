@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2 as httpx
 import pytest
 
+from bench.whip.inbox import WAIT_SECONDS
 from tests.gateway.process import GatewayProcess
 from tests.whip.talks import LOCAL, ORIGIN
 
@@ -21,5 +22,5 @@ def gateway() -> Iterator[GatewayProcess]:
 
 @pytest.fixture
 async def http(gateway: GatewayProcess) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=gateway.http) as client:
+    async with httpx.AsyncClient(base_url=gateway.http, timeout=WAIT_SECONDS) as client:
         yield client

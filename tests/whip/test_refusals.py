@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from livekit.api import AccessToken, VideoGrants
 
 from bench.whip.client import FRAGMENT, SDP, Refused, WhipClient, new_offer
+from bench.whip.inbox import WAIT_SECONDS
 from bench.whip.line import Line
 from bench.whip.viewer import Viewer
 from tests.gateway.process import GatewayProcess
@@ -254,7 +255,7 @@ def token(secret: str = LIVEKIT[1], ttl: float = 3600, **grants: Any) -> str:
 
 def client(gateway: GatewayProcess, credential: str | None) -> httpx.AsyncClient:
     headers = {} if credential is None else {"Authorization": f"Bearer {credential}"}
-    return httpx.AsyncClient(base_url=gateway.http, headers=headers)
+    return httpx.AsyncClient(base_url=gateway.http, headers=headers, timeout=WAIT_SECONDS)
 
 
 STRANGERS = {

@@ -11,7 +11,7 @@ import httpx2 as httpx
 import pytest
 
 from bench.whip.client import SDP, WhipClient, new_offer
-from bench.whip.inbox import Inbox
+from bench.whip.inbox import WAIT_SECONDS, Inbox
 from bench.whip.line import Line
 from bench.whip.viewer import Viewer
 from tests.clips import TEXTS
@@ -37,12 +37,15 @@ class Spoken:
 @pytest.fixture(scope="module")
 def spoken(gateway: GatewayProcess) -> Spoken:
     async def speak() -> Spoken:
-        async with httpx.AsyncClient(base_url=gateway.http) as http, Viewer(http, "spoken") as viewer:
-            async with WhipClient(http, "spoken", talk(FIRST, SECOND), name="Anna") as client:
-                await client.said()
-                deleted = await client.delete()
+        async with (
+            httpx.AsyncClient(base_url=gateway.http, timeout=WAIT_SECONDS) as http,
+            Viewer(http, "spoken") as viewer,
+        ):
+            async with WhipClient(http, "spoken", talk(FIRST, SECOND), name="Anna") as anna:
+                await anna.said()
+                deleted = await anna.delete()
             await viewer.inbox.until(lambda: viewer.inbox.of("left"))
-            return Spoken(client.inbox, viewer.inbox, client.created, client.speaker.began_at, deleted.status_code)
+            return Spoken(anna.inbox, viewer.inbox, anna.created, anna.speaker.began_at, deleted.status_code)
 
     return asyncio.run(speak())
 
