@@ -194,7 +194,8 @@ class LiveKitServer:
     def _start(self) -> None:
         self.port, self.tcp_port, self.udp_port = _free_ports()
         media = f"tcp_port: {self.tcp_port}, udp_port: {self.udp_port}, use_ice_lite: {str(self._ice_lite).lower()}"
-        config = f"port: {self.port}\nrtc: {{{media}}}\n"
+        # From a load of 0.7 on it sends no agent by itself, and a room that is opened in such a moment stays without.
+        config = f"port: {self.port}\nrtc: {{{media}}}\nagents: {{target_load: 2}}\n"
         self._process = subprocess.Popen(
             [str(self._binary), "--dev", "--bind", "127.0.0.1", "--config-body", config],
             stdin=subprocess.DEVNULL,

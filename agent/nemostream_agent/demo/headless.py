@@ -15,12 +15,14 @@ import numpy as np
 from ..chromium import Pcm, Start, write_wav
 from ..participant import RATE, read_clip
 from . import CLIP, TRANSCRIPT, DemoError
+from .captioned_room import captioned_room
 from .painted import Caption, Painted, View
 from .services import Services
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Browser
 
+ROOM = "demo"
 LEAD, TAIL = 2.0, 2.0
 """Seconds of silence before the clip, in which the page connects, and behind it."""
 SETTLED_SECONDS = 20.0
@@ -37,16 +39,17 @@ async def speak(services: Services, start: Start) -> None:
     clip = read_clip(CLIP)
     with tempfile.TemporaryDirectory(prefix="nemostream-") as folder:
         browser = await start(write_wav(Path(folder) / "speech.wav", clip, RATE, LEAD, TAIL))
-        for name in ("solo", "room") if services.rooms else ("solo",):
-            page = await browser.new_page()
-            print(f"\nsomeone opens {services.address}/{name}/ and speaks:\n", flush=True)
-            await _speak_into(page, f"{services.address}/{name}/", clip)
-            await page.close()
+        await _speak_on(browser, f"{services.address}/solo/", clip)
+        if services.livekit is not None:
+            async with captioned_room(services.livekit, ROOM):
+                await _speak_on(browser, f"{services.address}/room/", clip)
 
 
-async def _speak_into(page: Page, address: str, clip: Pcm) -> None:
+async def _speak_on(browser: Browser, address: str, clip: Pcm) -> None:
+    print(f"\nsomeone opens {address} and speaks:\n", flush=True)
+    page = await browser.new_page()
     painted = await Painted.watch(page, Screen().show)
-    await page.goto(f"{address}?{urlencode({'room': 'demo', 'name': 'Anna', 'autostart': 1})}")
+    await page.goto(f"{address}?{urlencode({'room': ROOM, 'name': 'Anna', 'autostart': 1})}")
     view = await _reach(painted, lambda view: view.microphone_ms is not None, "it opened no microphone")
     assert view.microphone_ms is not None
     spoken_ms = view.microphone_ms + 1000 * (LEAD + (len(clip) - silence_behind(clip)) / RATE)
@@ -54,6 +57,7 @@ async def _speak_into(page: Page, address: str, clip: Pcm) -> None:
     said = max(caption.painted_ms or 0.0 for caption in view.finals) - spoken_ms
     print(f"\n  said:  {TRANSCRIPT.read_text().strip()}\n  heard: {view.text}")
     print(f"  the final caption was painted {said / 1000:.2f} s after the last word was spoken", flush=True)
+    await page.close()
 
 
 async def _reach(painted: Painted, holds: Callable[[View], bool], otherwise: str) -> View:

@@ -33,6 +33,10 @@ DRAIN_SECONDS = "1"
 class Services:
     """`async with Services(port, livekit) as services: services.address`; all of them have ended when it is left.
 
+    Attributes:
+        address: of the gateway's pages.
+        livekit: the server of rooms; None: there are none.
+
     Args:
         port: of the gateway; None: 8000, or any other where that is taken.
         livekit: with LiveKit's rooms, for which a server is built if there is none; None: if there is one.
@@ -44,13 +48,13 @@ class Services:
 
     def __init__(self, port: int | None = None, livekit: bool | None = None, loopback: bool = False) -> None:
         self._port = port
-        self._livekit = livekit
+        self._wanted = livekit
         self._loopback = loopback
         self._stack = AsyncExitStack()
         self._environment: dict[str, str] = {}
         self._programs: list[Program] = []
         self.address = ""
-        self.rooms = False
+        self.livekit: LiveKitServer | None = None
 
     async def __aenter__(self) -> Services:
         try:
@@ -87,19 +91,18 @@ class Services:
         await self._start_engine(place)
         _say("starting the gateway" + (", livekit-server and the captions agent" if server else ""))
         if server is not None:
-            running = self._stack.enter_context(LiveKitServer(server))
+            self.livekit = running = self._stack.enter_context(LiveKitServer(server))
             self._environment |= running.environment
             agent = AgentProcess(running, environment=self._environment)
             await _all(self._start_gateway(), self._stack.enter_async_context(agent))
         else:
             await self._start_gateway()
-        self.rooms = server is not None
 
     async def _find_livekit(self) -> Path | None:
-        if self._livekit is False:
+        if self._wanted is False:
             return None
         found = livekit_server.find()
-        return await asyncio.to_thread(livekit_server.find_or_build) if found is None and self._livekit else found
+        return await asyncio.to_thread(livekit_server.find_or_build) if found is None and self._wanted else found
 
     async def _run(self, program: Program) -> None:
         self._stack.push_async_callback(program.stop)

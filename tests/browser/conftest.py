@@ -1,0 +1,94 @@
+"""Real browsers with a fake microphone each, before the real gateway and the real LiveKit server.
+
+All run once for all tests here; so these tests and their fixtures share one event loop. Each test has a room of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from nemostream_agent.agent_process import AgentProcess
+from nemostream_agent.chromium import Start, browsers
+from nemostream_agent.livekit_server import LiveKitServer
+from tests.browser.speech import Sentence
+from tests.browser.tab import Tabs
+from tests.conftest import ROOT
+from tests.gateway.process import GatewayProcess
+
+LOCAL = ("--ice-address", "127.0.0.1", "--chunk-ms", "160")
+"""Media goes nowhere else."""
+
+
+@pytest.fixture(scope="session")
+def pages() -> Path:
+    """The built pages; made if their source has changed."""
+    subprocess.run([sys.executable, "hatch_build.py"], cwd=ROOT, check=True)
+    return ROOT / "agent" / "nemostream_agent" / "gateway" / "pages"
+
+
+@pytest.fixture(scope="session")
+def gateway(pages: Path, server: LiveKitServer) -> Iterator[GatewayProcess]:
+    """Without keys, with the embedded model and rooms of LiveKit."""
+    with GatewayProcess(*LOCAL, environment=server.environment) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def agent(server: LiveKitServer, gateway: GatewayProcess) -> AsyncIterator[AgentProcess]:
+    """Captions in LiveKit's rooms, from the gateway's engine."""
+    async with AgentProcess(server, environment={"NEMOSTREAM_SOCKET": str(gateway.place.socket)}) as agent:
+        yield agent
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def start() -> AsyncIterator[Start]:
+    """Starts browsers. Fails with a sentence where a package is missing."""
+    async with browsers() as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def monday(tmp_path_factory: pytest.TempPathFactory) -> Sentence:
+    return Sentence.make("monday", tmp_path_factory.mktemp("speech"))
+
+
+@pytest.fixture(scope="session")
+def refund(tmp_path_factory: pytest.TempPathFactory) -> Sentence:
+    return Sentence.make("refund", tmp_path_factory.mktemp("speech"))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def anna(start: Start, monday: Sentence) -> Browser:
+    """Its microphone says "monday" whenever it is opened."""
+    return await start(monday.sound)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def ben(start: Start, refund: Sentence) -> Browser:
+    """Its microphone says "refund"."""
+    return await start(refund.sound)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def deaf(start: Start) -> Browser:
+    """Without a microphone: it reads."""
+    return await start()
+
+
+@pytest.fixture
+def room(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name)[:64]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tabs() -> AsyncIterator[Tabs]:
+    """Opens pages, and closes them behind the test."""
+    async with Tabs() as tabs:
+        yield tabs
