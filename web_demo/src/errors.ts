@@ -26,7 +26,7 @@ export const blocked = () =>
 /** What an answer that is not OK means. `detail` is the gateway's own sentence. */
 export function refused(status: number, detail: string | undefined, retryAfter?: number): PageError {
   if (status === 401 || status === 403)
-    return new PageError("key", "This gateway wants a key: enter yours below, then start again.");
+    return new PageError("key", "This gateway wants a key: enter yours below.");
   if (status === 503 || status === 429)
     return new PageError("busy", "All places are taken.", retryAfter ?? 5);
   if (status === 502 || status === 504) return away();

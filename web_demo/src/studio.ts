@@ -46,6 +46,8 @@ export class Studio {
   private track: MediaStreamTrack | undefined;
   private run: AbortController | undefined;
   private paused = false;
+  /** What a missing key was in the way of. */
+  private again: () => void = () => void this.start();
 
   constructor(options: Options) {
     adoptKey();
@@ -63,6 +65,7 @@ export class Studio {
   /** The microphone, until stop() or an error that does not pass. */
   async start(): Promise<void> {
     if (this.run || this.options.ready?.() === false) return;
+    this.again = () => void this.start();
     this.setPaused(false);
     await this.occupy(async (signal) => {
       await this.openTrack(this.microphones.device, signal);
@@ -73,6 +76,7 @@ export class Studio {
   /** Something else than the microphone, until it is done or stop() is called; what runs ends first. */
   async play(work: (signal: AbortSignal, live: () => void) => Promise<void>): Promise<void> {
     await this.stop();
+    this.again = () => void this.play(work);
     await this.occupy((signal) => this.persist(() => work(signal, () => this.stage.set("live")), signal));
   }
 
@@ -203,7 +207,7 @@ export class Studio {
     button("stop").addEventListener("click", () => void this.stop());
     button("pause").addEventListener("click", () => void this.pause(!this.paused));
     this.microphones.onChange = (device) => void this.changeMicrophone(device);
-    this.keyBox.onKey = () => void this.start();
+    this.keyBox.onKey = () => this.again();
     this.keyBox.onError = (error) => this.stage.set("error", error.message);
     this.downloads.onError = (error) => this.stage.set(this.stage.state, pageError(error).message);
     for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => this.meter.resume());

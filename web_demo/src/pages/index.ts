@@ -25,7 +25,7 @@ async function show(): Promise<void> {
     document.body.dataset.state = "idle";
   } catch (error) {
     const told = pageError(error);
-    fail(told.message.replace(", then start again", ""));
+    fail(told.message);
     if (told.kind === "key") keyBox.ask();
   }
 }
