@@ -3,7 +3,7 @@
 import { pageError } from "./errors";
 
 const FIRST_MS = 500;
-const MOST_MS = 15_000;
+const MOST_MS = 8_000;
 /** What has gone well for so long begins with short waits again. */
 const LASTED_MS = 20_000;
 
@@ -15,7 +15,7 @@ export class BackOff {
     this.random = random;
   }
 
-  /** Milliseconds: between half and all of 0.5 s, 1 s, 2 s ... 15 s. */
+  /** Milliseconds: between half and all of 0.5 s, 1 s, 2 s ... 8 s. */
   next(): number {
     const whole = Math.min(MOST_MS, FIRST_MS * 2 ** this.tries++);
     return whole * (0.5 + 0.5 * this.random());

@@ -27,19 +27,14 @@ const hear = (message: Message) => overlay.apply(message);
 const endless = new AbortController().signal;
 
 state("connecting");
-persist(
-  query.get("livekit") === "1" ? roomCaptions : eventCaptions,
-  () => state("reconnecting"),
-  endless,
-).catch((error) =>
+const captions = query.get("livekit") === "1" ? roomCaptions : eventCaptions;
+persist(captions, () => state("reconnecting"), endless).catch((error) => {
+  const { kind, message } = pageError(error);
   state(
     "error",
-    pageError(error).message.replace(
-      ": enter yours below, then start again",
-      "; put #access_token=KEY behind this address",
-    ),
-  ),
-);
+    kind === "key" ? "This gateway wants a key: put #access_token=KEY behind this address." : message,
+  );
+});
 
 async function eventCaptions(): Promise<void> {
   await config(); // says why, where EventSource does not
