@@ -76,6 +76,7 @@ def placed(
     for at, packet in [*deliveries, (float("inf"), None)]:
         while moment is not None and moment < at:
             yield from ((moment, item) for item in placement.tick(moment))
+            assert moments is not None or placement.deadline is None or placement.deadline > moment
             moment = next(moments, None) if moments is not None else placement.deadline
         if packet is not None:
             yield from ((at, item) for item in placement.push(packet, at))

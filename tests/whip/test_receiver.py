@@ -81,6 +81,7 @@ def receive(arrivals: Arrivals, instead: dict[int, bytes] | None = None, **optio
     for at, i in arrivals:
         while (due := receiver.deadline) is not None and due <= at:
             received.take(due, receiver.tick(due))
+            assert receiver.deadline is None or receiver.deadline > due
         sequence, timestamp = (65_000 + i) & 0xFFFF, ((1 << 32) - 480_000 + i * TICKS) & 0xFFFFFFFF
         received.take(at, receiver.push(sequence, timestamp, (instead or {}).get(i, packets()[i]), at))
     received.take(arrivals[-1][0], receiver.finish())
