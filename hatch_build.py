@@ -39,7 +39,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """An isolated build on a machine without Node gets one."""
-        return [] if fresh() or find_node() else [WHEEL]
+        return [WHEEL] if SOURCE.is_dir() and not fresh() and find_node() is None else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable":
