@@ -1,6 +1,6 @@
 """Real browsers with a fake microphone each, before the real gateway and the real LiveKit server.
 
-All run once for all tests here; so these tests and their fixtures share one event loop. Each test has a room of its own.
+All run once for all tests here, so these tests and their fixtures share one event loop. Each test has a room of its own.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ async def start() -> AsyncIterator[Start]:
 
 
 @pytest.fixture(scope="session")
-def monday(tmp_path_factory: pytest.TempPathFactory) -> Sentence:
-    return Sentence.make("monday", tmp_path_factory.mktemp("speech"))
+def tonight(tmp_path_factory: pytest.TempPathFactory) -> Sentence:
+    """The two sentences that the embedded model understands wherever in a chunk they begin."""
+    return Sentence.make("tonight", tmp_path_factory.mktemp("speech"))
 
 
 @pytest.fixture(scope="session")
@@ -65,9 +66,9 @@ def refund(tmp_path_factory: pytest.TempPathFactory) -> Sentence:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def anna(start: Start, monday: Sentence) -> Browser:
-    """Its microphone says "monday" whenever it is opened."""
-    return await start(monday.sound)
+async def anna(start: Start, tonight: Sentence) -> Browser:
+    """Its microphone says "tonight" whenever it is opened."""
+    return await start(tonight.sound)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

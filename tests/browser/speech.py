@@ -12,7 +12,7 @@ from nemostream_agent.chromium import Pcm, write_wav
 from nemostream_agent.demo.headless import silence_behind
 from nemostream_agent.participant import RATE, read_clip
 from tests.clips import TEXTS, path
-from tests.gateway.clients import by_file, pcm
+from tests.gateway.clients import by_file
 
 LEAD = 2.0
 """Seconds of silence in which a page connects, before the sentence."""
@@ -52,10 +52,16 @@ class Sentence:
         """Unix time at which its last word ends, of a microphone that was opened then."""
         return microphone_ms + 1000 * (self.lead + (len(self.pcm) - silence_behind(self.pcm)) / RATE)
 
+    @property
+    def seconds(self) -> float:
+        """Of the file."""
+        return self.lead + len(self.pcm) / RATE + TAIL
+
     def is_heard_in(self, text: str) -> bool:
-        """At most TIMES_THE_FILE of the errors that the engine makes when it gets the clip as a file."""
+        """At most TIMES_THE_FILE of the errors that the engine makes of the same sound as a file."""
         return float(jiwer.wer(self.text, text or "-")) <= TIMES_THE_FILE * self._file_wer
 
     @cached_property
     def _file_wer(self) -> float:
-        return float(jiwer.wer(self.text, by_file(pcm(self.name), chunk_ms=160)))
+        pcm = read_clip(self.sound, 16_000)
+        return float(jiwer.wer(self.text, by_file(pcm.tobytes(), chunk_ms=160)))

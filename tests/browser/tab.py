@@ -15,6 +15,30 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page
 
 from nemostream_agent.demo.painted import Painted, View
 
+PEERS = """
+(() => {
+  const Peer = RTCPeerConnection;
+  window.__peers = [];
+  RTCPeerConnection = new Proxy(Peer, {construct(to, given) {
+    const peer = new to(...given);
+    window.__peers.push(peer);
+    return peer;
+  }});
+})();
+"""
+WAYS = """
+async () => {
+  const ways = [];
+  for (const peer of window.__peers) {
+    const stats = await peer.getStats();
+    for (const pair of stats.values())
+      if (pair.type === "candidate-pair" && pair.nominated)
+        ways.push([stats.get(pair.localCandidateId).address, stats.get(pair.remoteCandidateId).address]);
+  }
+  return ways;
+}
+"""
+
 
 class Tab:
     """
@@ -47,6 +71,10 @@ class Tab:
         """The view as soon as so many finals are painted, and nothing else stands there."""
         return await self.painted.until(lambda view: len(view.finals) >= count and settled(view))
 
+    async def ways(self) -> list[tuple[str, str]]:
+        """Local and remote address of each pair of candidates that media takes or took."""
+        return [(local, remote) for local, remote in await self.page.evaluate(WAYS)]
+
     async def download(self, name: str) -> str:
         """The file that a button gives."""
         async with self.page.expect_download() as coming:
@@ -70,6 +98,7 @@ class Tabs:
         visitor = await browser.new_context(**(context or {}))
         self._contexts.append(visitor)
         page = await visitor.new_page()
+        await page.add_init_script(PEERS)
         tab = Tab(page, await Painted.watch(page))
         self._tabs.append(tab)
         await page.goto(f"{address}?{urlencode(query)}" if query else address)
