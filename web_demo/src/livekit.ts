@@ -6,8 +6,6 @@
  */
 
 import {
-  ConnectionError,
-  DisconnectReason,
   LocalAudioTrack,
   RemoteAudioTrack,
   Room,
@@ -17,9 +15,10 @@ import {
 } from "livekit-client";
 import { address, request } from "./config";
 import { Broken, type Connection, type Timed } from "./connection";
-import { PageError } from "./errors";
 import { latencyMs, roundTripMs } from "./latency";
+import { connectionError, disconnected } from "./livekiterrors";
 import type { Message } from "./messages";
+import { Sound } from "./sound";
 import { captionOf } from "./textstream";
 
 const TOPIC = "lk.transcription";
@@ -65,25 +64,17 @@ export async function join(who: Who, hooks: Hooks, signal: AbortSignal): Promise
   return joined;
 }
 
-function connectionError(error: unknown): PageError {
-  if (error instanceof ConnectionError && error.status === 401)
-    return new PageError(
-      "refused",
-      "The LiveKit server refused the token: its key and the gateway's differ.",
-    );
-  return new PageError("away", "The LiveKit server does not answer.");
-}
-
 export class LiveKitRoom implements Connection {
   readonly broken: Promise<never>;
   private readonly room: Room;
   private readonly hooks: Hooks;
   private readonly viewer: boolean;
+  /** Of the others. */
+  readonly sound = new Sound();
   private readonly failed = new Broken();
   private readonly timer: ReturnType<typeof setInterval>;
   private track: LocalAudioTrack | undefined;
   private roundTripMs: number | undefined;
-  private deaf = false;
   /** Segments of ours that wait for their final. */
   private readonly open = new Set<string>();
   private settled: () => void = () => undefined;
@@ -130,13 +121,6 @@ export class LiveKitRoom implements Connection {
     await (paused ? this.track?.mute() : this.track?.unmute());
   }
 
-  /** Whether others are heard. */
-  set mutedOthers(muted: boolean) {
-    this.deaf = muted;
-    for (const element of document.querySelectorAll<HTMLAudioElement>("audio[data-livekit]"))
-      element.muted = muted;
-  }
-
   /** Behind a gesture. */
   async startSound(): Promise<void> {
     await this.room.startAudio();
@@ -168,7 +152,7 @@ export class LiveKitRoom implements Connection {
 
   private over(): void {
     clearInterval(this.timer);
-    for (const element of document.querySelectorAll("audio[data-livekit]")) element.remove();
+    this.sound.clear();
   }
 
   private listen(): void {
@@ -187,15 +171,9 @@ export class LiveKitRoom implements Connection {
       if (!one.isAgent) hear({ type: "left", speaker: one.identity, name: one.name ?? "" });
     });
     room.on(RoomEvent.TrackSubscribed, (track) => {
-      if (!(track instanceof RemoteAudioTrack) || this.viewer) return;
-      const element = track.attach();
-      element.dataset.livekit = "";
-      element.muted = this.deaf;
-      document.body.append(element);
+      if (track instanceof RemoteAudioTrack && !this.viewer) this.sound.add(track);
     });
-    room.on(RoomEvent.TrackUnsubscribed, (track) => {
-      for (const element of track.detach()) element.remove();
-    });
+    room.on(RoomEvent.TrackUnsubscribed, (track) => this.sound.remove(track));
   }
 
   private async read(reader: TextStreamReader, identity: string): Promise<void> {
@@ -225,30 +203,15 @@ export class LiveKitRoom implements Connection {
   }
 
   private async measure(): Promise<void> {
-    const tracks = [
-      this.track,
-      ...[...this.room.remoteParticipants.values()].flatMap((one) =>
-        [...one.trackPublications.values()].map((p) => p.track),
-      ),
-    ];
-    for (const track of tracks) {
+    const others = [...this.room.remoteParticipants.values()].flatMap((one) => [
+      ...one.trackPublications.values(),
+    ]);
+    for (const track of [this.track, ...others.map((publication) => publication.track)]) {
       const stats = await track?.getRTCStatsReport().catch(() => undefined);
       const ms = stats && roundTripMs(stats);
-      if (ms !== undefined) {
-        this.roundTripMs = ms;
-        return;
-      }
+      if (ms === undefined) continue;
+      this.roundTripMs = ms;
+      return;
     }
   }
-}
-
-function disconnected(reason: DisconnectReason | undefined): PageError {
-  if (reason === DisconnectReason.DUPLICATE_IDENTITY)
-    return new PageError(
-      "refused",
-      "You joined this room again from elsewhere: press Start to come back here.",
-    );
-  if (reason === DisconnectReason.PARTICIPANT_REMOVED || reason === DisconnectReason.ROOM_DELETED)
-    return new PageError("refused", "The room was closed: press Start to open it again.");
-  return new PageError("away", "The LiveKit server does not answer.");
 }

@@ -10,8 +10,8 @@ import { insecure, microphoneError } from "./errors";
 const DEVICE = "nemostream.microphone";
 
 /**
- * Recognition hears more in a voice as it is than in one that was cleaned for listeners; only its level is helped.
- * Where others are heard from the same machine, `echo` keeps them out.
+ * As it is: what cleans a voice for listeners takes away what recognition hears in it, and a gain that follows the voice
+ * makes words of the noise between sentences. Where others are heard from the same machine, `echo` keeps them out.
  */
 function constraints(device: string, echo: boolean): MediaTrackConstraints {
   return {
@@ -19,7 +19,7 @@ function constraints(device: string, echo: boolean): MediaTrackConstraints {
     channelCount: 1,
     echoCancellation: echo,
     noiseSuppression: false,
-    autoGainControl: true,
+    autoGainControl: false,
   };
 }
 

@@ -61,7 +61,14 @@ export class Recording {
     live();
     for await (const text of transcribe(file, signal)) {
       const at = Date.now() / 1000;
-      captions.apply({ type: "final", speaker: run, name: "", segment: `${run}-${segment++}`, text, at });
+      captions.apply({
+        type: "final",
+        speaker: "recording",
+        name: "",
+        segment: `${run}-${segment++}`,
+        text,
+        at,
+      });
     }
     if (!segment) captions.notice("Nothing was said in this recording.");
   }

@@ -61,7 +61,7 @@ export class ResultReader {
     const end = words.at(-1)?.end ?? results.start + results.duration;
     return {
       type: results.is_final ? "final" : "interim",
-      speaker: this.id,
+      speaker: "microphone",
       name: this.name,
       segment: `${this.id}-${this.segment}`,
       text: best.transcript,

@@ -7,14 +7,13 @@
 import { Captions } from "./captions";
 import { adoptKey } from "./config";
 import type { Connect, Connection } from "./connection";
-import { button, element, find } from "./dom";
+import { button, element } from "./dom";
 import { Downloads } from "./downloads";
 import { type PageError, pageError } from "./errors";
+import { MicrophoneInput } from "./input";
 import { KeyBox } from "./keybox";
 import { LatencyView } from "./latency";
 import type { Message } from "./messages";
-import { Meter } from "./meter";
-import { MicrophoneList, open } from "./microphone";
 import { persist } from "./reconnect";
 import { Follow } from "./scroll";
 import { Stage, type State } from "./stage";
@@ -40,10 +39,8 @@ export class Studio {
   private readonly options: Options;
   private readonly keyBox = new KeyBox();
   private readonly latency = new LatencyView(element("latency"));
-  private readonly meter = new Meter(element("meter"));
-  private readonly microphones = new MicrophoneList(find("microphone", HTMLSelectElement));
+  private readonly input: MicrophoneInput;
   private connection: Connection | undefined;
-  private track: MediaStreamTrack | undefined;
   private run: AbortController | undefined;
   private paused = false;
   /** What a missing key was in the way of. */
@@ -53,6 +50,7 @@ export class Studio {
     adoptKey();
     this.options = options;
     this.stage = new Stage(options.sentences);
+    this.input = new MicrophoneInput(options.echo ?? false);
     this.downloads = new Downloads(this.captions, options.title);
     theme();
     this.showCaptions();
@@ -68,7 +66,7 @@ export class Studio {
     this.again = () => void this.start();
     this.setPaused(false);
     await this.occupy(async (signal) => {
-      await this.openTrack(this.microphones.device, signal);
+      await this.input.open(signal);
       await this.persist(() => this.connect(signal), signal);
     });
   }
@@ -94,7 +92,6 @@ export class Studio {
 
   async pause(paused: boolean): Promise<void> {
     this.setPaused(paused);
-    if (this.track) this.track.enabled = !paused;
     await this.connection?.pause(paused);
     if (this.connection) this.stage.set(paused ? "paused" : "live");
   }
@@ -126,7 +123,7 @@ export class Studio {
   /** Until the connection breaks. */
   private async connect(signal: AbortSignal): Promise<void> {
     const hear = (message: Message) => this.captions.apply(message);
-    const connection = await this.options.connect(this.track as MediaStreamTrack, hear, signal);
+    const connection = await this.options.connect(this.input.track as MediaStreamTrack, hear, signal);
     if (signal.aborted) return connection.abandon();
     this.connection = connection;
     try {
@@ -142,28 +139,6 @@ export class Studio {
     }
   }
 
-  private async openTrack(device: string, signal: AbortSignal): Promise<void> {
-    const track = await open(device, this.options.echo);
-    if (signal.aborted) return track.stop();
-    this.track?.stop();
-    this.track = track;
-    track.enabled = !this.paused;
-    // The device is gone, or the browser took its permission back: another may be there.
-    track.addEventListener("ended", () => void this.changeMicrophone(""));
-    this.meter.start(track);
-    await this.microphones.refresh(track.getSettings().deviceId);
-  }
-
-  private async changeMicrophone(device: string): Promise<void> {
-    if (!this.run || !this.track) return;
-    try {
-      await this.openTrack(device, this.run.signal);
-      await this.connection?.replaceTrack(this.track);
-    } catch (error) {
-      this.fail(pageError(error));
-    }
-  }
-
   private fail(error: PageError): void {
     this.run?.abort();
     this.connection?.abandon();
@@ -175,13 +150,12 @@ export class Studio {
   private end(): void {
     this.run = undefined;
     this.connection = undefined;
-    this.track?.stop();
-    this.track = undefined;
-    this.meter.stop();
+    this.input.close();
   }
 
   private setPaused(paused: boolean): void {
     this.paused = paused;
+    this.input.enabled = !paused;
     button("pause").textContent = paused ? "Resume" : "Pause";
   }
 
@@ -206,11 +180,11 @@ export class Studio {
     button("start").addEventListener("click", () => void this.start());
     button("stop").addEventListener("click", () => void this.stop());
     button("pause").addEventListener("click", () => void this.pause(!this.paused));
-    this.microphones.onChange = (device) => void this.changeMicrophone(device);
+    this.input.onTrack = (track) => this.connection?.replaceTrack(track);
+    this.input.onError = (error) => this.fail(error);
     this.keyBox.onKey = () => this.again();
     this.keyBox.onError = (error) => this.stage.set("error", error.message);
     this.downloads.onError = (error) => this.stage.set(this.stage.state, pageError(error).message);
-    for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => this.meter.resume());
     addEventListener("pagehide", () => this.connection?.abandon());
     // Brought back as it was, without its connection.
     addEventListener("pageshow", (event) => event.persisted && location.reload());

@@ -25,7 +25,7 @@ const studio = new Studio({
       onSound: (heard: boolean) => holdSound(!heard),
     };
     const joined = await join({ room: place.room, name: place.name, viewer: false }, hooks, signal);
-    joined.mutedOthers = muted;
+    joined.sound.muted = muted;
     room = joined;
     await joined.publish(track);
     return joined;
@@ -38,7 +38,7 @@ sound.addEventListener("click", () => {
     return;
   }
   muted = !muted;
-  if (room) room.mutedOthers = muted;
+  if (room) room.sound.muted = muted;
   showSound();
 });
 overlayLink(() => place.room, { livekit: "1" });
