@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
+from collections.abc import Callable
 from fractions import Fraction
 from types import TracebackType
 
@@ -41,32 +43,33 @@ class Refused(Exception):
 class Speaker(MediaStreamTrack):
     """Packet n is sent when its last sample would have been spoken: at `began` + (n + 1) * 20 ms.
 
-    `began`, `began_at`: time.monotonic() and Unix time of the first sample; 0 until it is asked for.
+    Attributes:
+        began, began_at: time.monotonic() and Unix time of the first sample; 0 until it is asked for.
+        lags: seconds by which each packet was late.
+        done: set when the talk was sent; `on_done` is called then.
     """
 
     kind = "audio"
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, talk: Talk, on_done: Callable[[], None]) -> None:
         super().__init__()
         self.began = self.began_at = 0.0
-        self.sent = 0
-        self.lag = 0.0
-        """Seconds by which a packet was late, at most."""
+        self.lags = array("f")
         self.done = asyncio.Event()
-        self._talk = talk
+        self._talk, self._on_done = talk, on_done
 
     async def recv(self) -> av.Packet:
         if not self.began:
             self.began, self.began_at = time.monotonic(), time.time()
-        due = self.began + (self.sent + 1) * PACKET_SECONDS
+        number, packets = len(self.lags), self._talk.packets
+        due = self.began + (number + 1) * PACKET_SECONDS
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        self.lag = max(self.lag, time.monotonic() - due)
-        packets = self._talk.packets
-        packet = av.Packet(packets[min(self.sent, len(packets) - 1)])
-        packet.pts, packet.time_base = self.sent * PACKET_SAMPLES, Fraction(1, OPUS_RATE)
-        if self.sent == len(packets):  # the last one was handed over before, and is on its way
+        self.lags.append(time.monotonic() - due)
+        packet = av.Packet(packets[min(number, len(packets) - 1)])
+        packet.pts, packet.time_base = number * PACKET_SAMPLES, Fraction(1, OPUS_RATE)
+        if number == len(packets):  # the last one was handed over before, and is on its way
             self.done.set()
-        self.sent += 1
+            self._on_done()
         return packet
 
 
@@ -93,7 +96,7 @@ class WhipClient:
         self.inbox = Inbox()
         self.location = self.session = ""
         self.created: httpx.Response
-        self.speaker = Speaker(talk)
+        self.speaker = Speaker(talk, self.inbox.notify)
         self._http, self._room, self._query = http, room, query
         self._line, self._trickle = line, trickle
         self._peer = new_peer()

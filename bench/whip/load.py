@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 import msgspec
+import numpy as np
 import uvloop
 
 from bench.whip.client import Refused, WhipClient
@@ -23,6 +24,7 @@ from bench.whip.plan import Plan, load
 from bench.whip.talk import PACKET_SECONDS, Talk
 
 SEED_STEP = 1000
+LATE_PERCENTILE = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Outcome:
         error: what ended it early; None: it came to its end.
         connected: seconds from the POST to the open data channel.
         sent, lost, late: audio packets.
-        lag: seconds by which a packet was late here, at most.
+        lag: seconds by which packets were late here, 99th percentile.
     """
 
     session: int
@@ -156,7 +158,8 @@ class Sessions:
         ]
         if line is not None:
             outcome.sent, outcome.lost, outcome.late = line.sent, line.lost, line.late
-        outcome.lag = client.speaker.lag
+        if client.speaker.lags:
+            outcome.lag = float(np.percentile(client.speaker.lags, LATE_PERCENTILE))
         return outcome
 
 

@@ -20,7 +20,7 @@ from nemostream.protocol import SAMPLE_RATE, Samples
 from tests.clips import clip
 
 SENTENCE = "monday"
-APART_SECONDS = 2.0
+APART_SECONDS = 1.0
 """Of quiet between the sentence and the track, and behind each."""
 
 

@@ -66,7 +66,8 @@ def line(rows: Sequence[Row], first: Sequence[Row]) -> str:
 
 def _difference(rows: Sequence[Row], first: Sequence[Row]) -> str:
     """Round by round and session by session of the same words."""
-    pairs = [(a, b) for a, b in zip(rows, first, strict=True) if a.words == b.words]
+    both = list(zip(rows, first, strict=True))
+    pairs = [(a, b) for a, b in both if a.valid and b.valid] or both
     errors, before, words = (
         np.array([n for pair in pairs for n in of(*pair)], np.int64)
         for of in (lambda a, b: a.word_errors, lambda a, b: b.word_errors, lambda a, b: a.words)

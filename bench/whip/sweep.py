@@ -24,10 +24,11 @@ from bench.whip.client import SDP, new_offer
 from bench.whip.load import Config, Outcome, Weather
 from bench.whip.plan import Plan, save
 from bench.whip.row import Cost, Row, row_of
+from nemostream.protocol import SAMPLE_RATE
 
 LEAD_SECONDS = 0.5
 """Between the word to begin and the first POST."""
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 3.0
 """Behind the last session's start, until all are connected."""
 LOG_SECONDS = 20.0
 
@@ -124,7 +125,7 @@ class Sweep:
         deadline = time.monotonic() + LOG_SECONDS
         while len(lines := self._gateway.streams()[logged:]) < expected and time.monotonic() < deadline:
             time.sleep(0.1)
-        names = ("filled_seconds", "gap_seconds")
+        names = ("filled", "gaps")  # in samples
         if not all(name in line for line in lines for name in names):
             return None
-        return round(sum(float(line[name]) for line in lines for name in names), 3)
+        return round(sum(int(line[name]) for line in lines for name in names) / SAMPLE_RATE, 3)

@@ -133,7 +133,7 @@ def test_a_lost_packet_costs_at_most_twice_its_audio(heard: dict[str, Heard], na
 
 def test_late_and_doubled_packets_cost_nothing(heard: dict[str, Heard]) -> None:
     one, clean = heard["late-and-doubled"], heard["clean"]
-    assert one.facts["lost"] <= BUSY and one.facts["gaps"] == 0
+    assert one.facts["lost"] < one.line.late / 3 and one.facts["gaps"] == 0, "a few, where the machine is too busy"
     assert one.facts["reordered"] > 20
     assert one.facts["received"] <= one.line.sent, "who came twice counts once: SRTP lets no packet through again"
     assert error_rate(clean.inbox.text(), one.inbox.text()) <= 0.1
