@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,36 +16,18 @@ import pytest
 from bench.whip.client import SDP, WhipClient, new_offer
 from bench.whip.inbox import WAIT_SECONDS
 from bench.whip.viewer import Viewer
-from tests.conftest import ROOT
 from tests.gateway.process import GatewayProcess
 from tests.whip.talks import LOCAL, talk, text
 
-TIMERS = ("--setup-seconds", "10", "--idle-seconds", "5")
+TIMERS = ("--setup-seconds", "8", "--idle-seconds", "9")
 CYCLES = 50
 """Of each kind."""
 AT_ONCE = 5
-REST_SECONDS = 30.0
+REST_SECONDS = 60.0
 FILES = 3
 """That may be open for another reason: the connections of /health, and of what is asked here."""
 POOL = 40
 """Threads on which FastAPI runs what may block; they stay a while. One left by each session would be far more."""
-
-VANISHING = """
-import asyncio, sys, httpx2 as httpx
-from bench.whip.client import WhipClient
-from tests.whip.talks import talk
-
-async def main(url, count):
-    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-        clients = [WhipClient(http, "vanish", talk("music")) for _ in range(count)]
-        for some in zip(*[iter(clients)] * 5):
-            await asyncio.gather(*(client.open() for client in some))
-            await asyncio.gather(*(client.connected() for client in some))
-        print("connected", flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main(sys.argv[1], int(sys.argv[2])))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +80,13 @@ async def hung_up(http: httpx.AsyncClient, number: int) -> None:
             await client.connected()
 
 
+async def vanished(http: httpx.AsyncClient, _: int) -> None:
+    """Its sockets are closed in the middle of a word, and it says nothing more to anybody."""
+    async with WhipClient(http, "vanished", talk("music")) as client:
+        await client.connected()
+        client.vanish()
+
+
 async def never_connected(http: httpx.AsyncClient, _: int) -> None:
     """POST, and nothing else."""
     assert (await http.post("/whip/never", content=await new_offer(), headers=SDP)).status_code == 201
@@ -113,17 +99,6 @@ async def in_turns(gateway: GatewayProcess, cycle: Cycle, count: int) -> None:
     async with httpx.AsyncClient(base_url=gateway.http, timeout=WAIT_SECONDS) as http:
         for begin in range(0, count, AT_ONCE):
             await asyncio.gather(*(cycle(http, number) for number in range(begin, begin + AT_ONCE)))
-
-
-def vanishing(gateway: GatewayProcess, count: int) -> None:
-    """All of them are connected when their process is killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", VANISHING, gateway.http, str(count)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "connected\n"
-        process.send_signal(signal.SIGKILL)
 
 
 async def read_and_left(gateway: GatewayProcess, count: int) -> None:
@@ -140,12 +115,19 @@ async def test_after_two_hundred_sessions_nothing_is_left(gateway: GatewayProces
     while (before := await asyncio.to_thread(Held.by, gateway)).streams:
         pass
 
-    vanished = asyncio.create_task(asyncio.to_thread(vanishing, gateway, CYCLES))
-    for cycle in (never_connected, deleted, hung_up):
-        await in_turns(gateway, cycle, CYCLES)
-    await read_and_left(gateway, CYCLES)
-    await vanished
-    await still_hears(gateway)
+    async with (
+        httpx.AsyncClient(base_url=gateway.http, timeout=REST_SECONDS) as http,
+        Viewer(http, "never") as never,
+        Viewer(http, "vanished") as gone,
+    ):
+        for cycle in (never_connected, vanished, deleted, hung_up):
+            await in_turns(gateway, cycle, CYCLES)
+        await read_and_left(gateway, CYCLES)
+        await still_hears(gateway)
+        for viewer, code in ((never, "not_connected"), (gone, "idle")):
+            inbox = viewer.inbox
+            await inbox.until(lambda inbox=inbox: len(inbox.of("left")) == CYCLES, REST_SECONDS)
+            assert Counter(failed["code"] for failed in inbox.of("failed")) == {code: CYCLES}
 
     after = await at_rest(gateway, before)
     assert after.is_like(before), (before, after)
@@ -156,7 +138,8 @@ def check_log(gateway: GatewayProcess) -> None:
     """Every session has its line."""
     lines = [json.loads(line) for line in gateway.log().splitlines() if line.startswith("{")]
     counts = Counter(line["room"] for line in lines if line["message"] == "stream")
-    assert counts == {"deleted": AT_ONCE + CYCLES, **dict.fromkeys(("hung-up", "never", "vanish"), CYCLES), "still": 1}
+    each = dict.fromkeys(("hung-up", "never", "vanished"), CYCLES)
+    assert counts == {"deleted": AT_ONCE + CYCLES, **each, "still": 1}
 
 
 async def still_hears(gateway: GatewayProcess) -> None:
