@@ -1,6 +1,6 @@
 """Real browsers with a fake microphone each, before the real gateway and the real LiveKit server.
 
-All run once for all tests here, so these tests and their fixtures share one event loop. Each test has a room of its own.
+They run once for all tests here, so tests and fixtures share one event loop. Each test has a room of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from playwright.async_api import Browser
 
 from nemostream_agent.agent_process import AgentProcess
 from nemostream_agent.chromium import Start, browsers
+from nemostream_agent.demo.captioned_room import captioned_room
 from nemostream_agent.livekit_server import LiveKitServer
+from tests.browser.conversation import Conversation
 from tests.browser.speech import Sentence
 from tests.browser.tab import Tabs
 from tests.conftest import ROOT
@@ -81,6 +83,33 @@ async def ben(start: Start, refund: Sentence) -> Browser:
 async def deaf(start: Start) -> Browser:
     """Without a microphone: it reads."""
     return await start()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def solo(
+    gateway: GatewayProcess, anna: Browser, ben: Browser, deaf: Browser, tonight: Sentence, refund: Sentence
+) -> AsyncIterator[Conversation]:
+    """A conversation over WHIP, when all is said."""
+    async with Tabs() as tabs:
+        pages = await Conversation.opened(tabs, gateway.http, "solo", deaf, {})
+        yield await pages.held({"Anna": (anna, tonight), "Ben": (ben, refund)})
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def livekit(
+    gateway: GatewayProcess,
+    agent: AgentProcess,
+    server: LiveKitServer,
+    anna: Browser,
+    ben: Browser,
+    deaf: Browser,
+    tonight: Sentence,
+    refund: Sentence,
+) -> AsyncIterator[Conversation]:
+    """The same in a room of LiveKit."""
+    async with Tabs() as tabs, captioned_room(server, "room"):
+        pages = await Conversation.opened(tabs, gateway.http, "room", deaf, {"livekit": 1})
+        yield await pages.held({"Anna": (anna, tonight), "Ben": (ben, refund)})
 
 
 @pytest.fixture

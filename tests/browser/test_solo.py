@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import AsyncIterator
 
 import psutil
 import pytest
-import pytest_asyncio
 import srt
 import webvtt
 from playwright.async_api import Browser
@@ -24,55 +22,37 @@ SOON_MS = 2000
 """Slack of a busy machine; bench.browser has the figures."""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def talk(
-    gateway: GatewayProcess, anna: Browser, ben: Browser, deaf: Browser, tonight: Sentence, refund: Sentence
-) -> AsyncIterator[Conversation]:
-    async with Tabs() as tabs:
-        overlay = f"{gateway.http}/overlay/"
-        reader = await tabs.open(deaf, overlay, room="solo")
-        of_ben = await tabs.open(deaf, overlay, room="solo", speaker="ben", lines=1, size=64)
-        for tab in reader, of_ben:
-            await tab.state("live")
-        speaking = [
-            await tabs.open(browser, f"{gateway.http}/solo/", room="solo", name=name, autostart=1)
-            for browser, name in ((anna, "Anna"), (ben, "Ben"))
-        ]
-        said = {"Anna": tonight, "Ben": refund}
-        yield await Conversation(*speaking, reader, of_ben, said).held()
-
-
-async def test_what_one_says_is_read_in_another_browser(talk: Conversation) -> None:
-    for tab in talk.reader, talk.anna, talk.ben:
-        for name, sentence in talk.said.items():
+async def test_what_one_says_is_read_in_another_browser(solo: Conversation) -> None:
+    for tab in solo.all_read:
+        for name, sentence in solo.said.items():
             assert sentence.is_heard_in(text_of(tab.painted.view, name)), tab.painted.view
 
 
-async def test_an_interim_is_painted_before_the_final(talk: Conversation) -> None:
-    for tab in talk.reader, talk.anna, talk.ben:
-        for name in talk.said:
+async def test_an_interim_is_painted_before_the_final(solo: Conversation) -> None:
+    for tab in solo.all_read:
+        for name in solo.said:
             first = of(tab.painted.view, name)[0]
             assert first.first_ms is not None and first.painted_ms is not None
             assert first.first_ms < first.painted_ms
 
 
-async def test_a_final_is_painted_soon_after_the_gateway_has_sent_it(talk: Conversation) -> None:
-    for tab in talk.reader, talk.anna, talk.ben:
+async def test_a_final_is_painted_soon_after_the_gateway_has_sent_it(solo: Conversation) -> None:
+    for tab in solo.all_read:
         for caption in tab.painted.view.finals:
             assert caption.painted_ms is not None and caption.sent_ms is not None
             assert -10 < caption.painted_ms - caption.sent_ms < SOON_MS
 
 
-async def test_a_final_is_painted_soon_after_the_last_word(talk: Conversation) -> None:
-    for tab, name in ((talk.anna, "Anna"), (talk.ben, "Ben")):
+async def test_a_final_is_painted_soon_after_the_last_word(solo: Conversation) -> None:
+    for name, tab in solo.speaking.items():
         view = tab.painted.view
         assert view.microphone_ms is not None
         last = max(caption.painted_ms or 0.0 for caption in of(view, name))
-        assert 0 < last - talk.said[name].ends_ms(view.microphone_ms) < 2 * SOON_MS
+        assert 0 < last - solo.said[name].ends_ms(view.microphone_ms) < 2 * SOON_MS
 
 
-async def test_what_is_final_does_not_change(talk: Conversation) -> None:
-    for tab in talk.reader, talk.anna, talk.ben:
+async def test_what_is_final_does_not_change(solo: Conversation) -> None:
+    for tab in solo.all_read:
         texts: dict[str, set[str]] = {}
         for view in tab.painted.views:
             for caption in view.finals:
@@ -80,54 +60,49 @@ async def test_what_is_final_does_not_change(talk: Conversation) -> None:
         assert texts and all(len(forms) == 1 for forms in texts.values())
 
 
-async def test_screen_readers_say_finals_alone(talk: Conversation) -> None:
-    seen = [caption for view in talk.ben.painted.views for caption in view.captions]
+async def test_screen_readers_say_finals_alone(solo: Conversation) -> None:
+    seen = [caption for view in solo.speaking["Ben"].painted.views for caption in view.captions]
     assert any(not caption.final for caption in seen)
     assert all(caption.aloud is caption.final for caption in seen)
 
 
-async def test_an_overlay_shows_whom_it_is_asked_for(talk: Conversation) -> None:
-    assert {caption.name for view in talk.of_ben.painted.views for caption in view.captions} == {"Ben"}
-    assert talk.said["Ben"].is_heard_in(text_of(talk.of_ben.painted.view, "Ben"))
-
-
-async def test_the_latency_is_shown(talk: Conversation) -> None:
-    shown = talk.anna.element("latency")
+async def test_the_latency_is_shown(solo: Conversation) -> None:
+    shown = solo.speaking["Anna"].element("latency")
     assert re.search(r"\d+ ms", await shown.inner_text())
     assert 0 < float(await shown.get_attribute("data-ms") or 0) < 2 * SOON_MS
 
 
-async def test_media_goes_over_the_loopback_alone(talk: Conversation) -> None:
+async def test_media_goes_over_the_loopback_alone(solo: Conversation) -> None:
     mine = {address.address.partition("%")[0] for card in psutil.net_if_addrs().values() for address in card}
-    for tab in talk.anna, talk.ben:
+    for tab in solo.speaking.values():
         ways = await tab.ways()
         assert ways
         for local, remote in ways:
             assert ipaddress.ip_address(remote).is_loopback and local in mine
 
 
-async def test_captions_are_downloaded_as_webvtt(talk: Conversation) -> None:
-    captions = webvtt.from_string(await talk.anna.download("download-vtt")).captions
+async def test_captions_are_downloaded_as_webvtt(solo: Conversation) -> None:
+    captions = webvtt.from_string(await solo.speaking["Anna"].download("download-vtt")).captions
     assert captions
-    for name, sentence in talk.said.items():
+    for name, sentence in solo.said.items():
         spoken = [caption for caption in captions if caption.voice == name]
         assert sentence.is_heard_in(" ".join(caption.text.replace("\n", " ") for caption in spoken))
     for caption in captions:
         assert 0 <= caption.start_in_seconds < caption.end_in_seconds < 30
 
 
-async def test_captions_are_downloaded_as_srt(talk: Conversation) -> None:
-    cues = list(srt.parse(await talk.anna.download("download-srt")))
+async def test_captions_are_downloaded_as_srt(solo: Conversation) -> None:
+    cues = list(srt.parse(await solo.speaking["Anna"].download("download-srt")))
     assert [cue.index for cue in cues] == list(range(1, len(cues) + 1))
-    for name, sentence in talk.said.items():
+    for name, sentence in solo.said.items():
         spoken = [cue.content.replace("\n", " ") for cue in cues if cue.content.startswith(f"{name}: ")]
         assert sentence.is_heard_in(" ".join(text.removeprefix(f"{name}: ") for text in spoken))
     assert all(cue.start < cue.end for cue in cues)
 
 
-async def test_captions_are_downloaded_as_text(talk: Conversation) -> None:
-    lines = (await talk.anna.download("download-txt")).split("\n")
-    for name, sentence in talk.said.items():
+async def test_captions_are_downloaded_as_text(solo: Conversation) -> None:
+    lines = (await solo.speaking["Anna"].download("download-txt")).split("\n")
+    for name, sentence in solo.said.items():
         spoken = [line.removeprefix(f"{name}: ") for line in lines if line.startswith(f"{name}: ")]
         assert sentence.is_heard_in(" ".join(spoken))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 ROOM = "demo"
-LEAD, TAIL = 2.0, 2.0
+LEAD, TAIL = 3.0, 2.0
 """Seconds of silence before the clip, in which the page connects, and behind it."""
 SETTLED_SECONDS = 20.0
 """In which the last final must come behind the clip."""

@@ -25,6 +25,7 @@ WATCH = """
     name: line.querySelector(".name")?.textContent ?? "", text: line.querySelector(".text")?.textContent ?? "",
     first_ms: number(line.dataset.firstPaintedMs), painted_ms: number(line.dataset.paintedMs),
     sent_ms: number(line.dataset.sentMs),
+    aloud: line.closest("[aria-live=polite]") !== null && line.closest("[aria-hidden=true]") === null,
   });
   let microphone = null, last = "";
   const report = () => {
@@ -61,6 +62,7 @@ class Caption:
         first_ms: when its first interim was painted.
         painted_ms: when its final was painted.
         sent_ms: when the gateway sent it.
+        aloud: screen readers say it.
     """
 
     speaker: str
@@ -71,6 +73,7 @@ class Caption:
     first_ms: float | None
     painted_ms: float | None
     sent_ms: float | None
+    aloud: bool = False
 
 
 @dataclass(frozen=True, slots=True)
