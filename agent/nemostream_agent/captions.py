@@ -15,8 +15,16 @@ from livekit.plugins import nemo
 
 from .room_captions import RoomCaptions
 
+MOST_LOAD = 0.99
+"""LiveKit's server asks no agent whose load is 1, whatever the threshold, and asks for a room but once."""
+
+
+def load_of(server: AgentServer) -> float:
+    return min(MOST_LOAD, nemo.load(server))
+
+
 # One process waits, with the machine's engine loaded, so that a room has captions at once.
-server = AgentServer(num_idle_processes=1, load_fnc=nemo.load)
+server = AgentServer(num_idle_processes=1, load_fnc=load_of)
 if threshold := os.environ.get("NEMOSTREAM_LOAD_THRESHOLD"):
     server.update_options(load_threshold=float(threshold))
 
