@@ -16,7 +16,7 @@ from .auth import Auth
 _documented = HTTPBearer(auto_error=False, description="an API key or a LiveKit token, where the gateway wants one")
 
 
-def caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_documented)]) -> str:
+async def caller(request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_documented)]) -> str:
     """Auth.who. Raises Refusal."""
     auth: Auth = request.app.state.auth
     return auth.who(request)

@@ -39,7 +39,7 @@ def create_app(settings: Settings, engine: AnyEngine | None = None) -> FastAPI:
     sessions = Sessions(service, rooms, settings.ice, settings.limits.setup_seconds)
 
     async def close_rooms() -> None:
-        await service.ending.wait()
+        await service.over.wait()
         rooms.end()
 
     @asynccontextmanager

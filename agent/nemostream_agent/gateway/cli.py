@@ -58,7 +58,6 @@ class Server(uvicorn.Server):
 
     async def _end(self) -> None:
         await self._service.drain()
-        self._service.ending.set()  # who only reads is not waited for
         self.should_exit = True
 
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel, Field
 from starlette.datastructures import MutableHeaders
+from starlette.responses import FileResponse
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,9 +54,22 @@ async def config(request: Request, who: Caller) -> Config:
 
 
 def install(app: FastAPI, settings: Settings) -> None:
-    """Last: its paths are what is left by all others."""
-    if FOLDER.is_dir():
-        app.mount("/", _Policed(StaticFiles(directory=FOLDER, html=True), settings), name="pages")
+    """Each page and file at its own path, and not one mount for all that is left: that would answer for other paths
+    too, with 404 where their method is not allowed."""
+    for found in FOLDER.iterdir() if FOLDER.is_dir() else ():
+        if found.is_dir():
+            app.mount(f"/{found.name}", _Policed(StaticFiles(directory=found, html=True), settings))
+        else:
+            path = "/" if found.name == "index.html" else f"/{found.name}"
+            app.router.routes.append(Route(path, _Policed(_File(found), settings), methods=["GET"]))
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await FileResponse(self._path)(scope, receive, send)
 
 
 class _Policed:

@@ -12,7 +12,6 @@ from .access import Caller
 from .answers import Told, refusals
 from .errors import bad_request
 from .rooms import Rooms
-from .service import Service
 from .whip.routes import Room
 
 router = APIRouter(tags=["rooms"])
@@ -31,12 +30,11 @@ RETRY_MS = 1000
 async def captions(request: Request, room: Room, who: Caller) -> StreamingResponse:
     """Who is there, what was said, and from then on what is being said. Finals have ids: Last-Event-ID goes on behind
     that one, as browsers do by themselves."""
-    service: Service = request.app.state.service
     rooms: Rooms = request.app.state.rooms
     last = request.headers.get("last-event-id", "")
     if last and not (last.isascii() and last.isdigit() and len(last) < 20):
         raise bad_request("Last-Event-ID is the id of an event of this room")
-    events = _events(rooms, room, int(last) if last else None, service)
+    events = _events(rooms, room, int(last) if last else None)
     # The first one now: whether there is a place is the answer's status.
     first = await anext(events)
 
@@ -52,10 +50,10 @@ async def captions(request: Request, room: Room, who: Caller) -> StreamingRespon
     return StreamingResponse(all_of_them(), media_type="text/event-stream", headers=headers)
 
 
-async def _events(rooms: Rooms, room: str, after: int | None, service: Service) -> AsyncGenerator[str]:
+async def _events(rooms: Rooms, room: str, after: int | None) -> AsyncGenerator[str]:
     with rooms.reading(room, after=after) as reader:
         yield f"retry: {RETRY_MS}\n\n"
-        while not service.ending.is_set():
+        while True:
             try:
                 number, text = await asyncio.wait_for(anext(reader), COMMENT_SECONDS)
             except TimeoutError:

@@ -58,6 +58,7 @@ class Service:
         ready: the model is loaded; until then nobody is let in.
         draining: set when the end has begun: streams may go on for `limits.drain_seconds`.
         ending: set when that is over: streams are to get their final text now.
+        over: set when they have it.
         decoding: threads on which files are decoded.
     """
 
@@ -69,6 +70,7 @@ class Service:
         self.ready = False
         self.draining = asyncio.Event()
         self.ending = asyncio.Event()
+        self.over = asyncio.Event()
         self.failure = ""
         self.decoding = ThreadPoolExecutor(os.cpu_count(), "gateway-decode")
         self._owned = engine
@@ -226,6 +228,7 @@ class Service:
         if not await self._is_empty(limits.drain_seconds, self.ending):
             self.ending.set()
             await self._is_empty(2 * limits.stalled_seconds)
+        self.over.set()
 
     async def _is_empty(self, seconds: float, or_this: asyncio.Event | None = None) -> bool:
         waits = [asyncio.ensure_future(e.wait()) for e in (self._empty, or_this) if e is not None]

@@ -128,9 +128,12 @@ def write_answer(
     return str(answer)
 
 
-def read_fragment(text: str) -> list[RTCIceCandidate]:
+def read_fragment(text: str, username: str) -> list[RTCIceCandidate]:
     """The candidates in the body of a PATCH (application/trickle-ice-sdpfrag, RFC 8840); none if it says that there are
     no more.
+
+    Args:
+        username: the offer's ice-ufrag.
 
     Raises:
         Refusal: it is none; or it asks for an ICE restart, which is not to be had (RFC 9725, 4.3.3: 422).
@@ -146,8 +149,8 @@ def read_fragment(text: str) -> list[RTCIceCandidate]:
                 raise bad_data("a candidate cannot be understood") from None
         elif name == "end-of-candidates":
             complete = True
-    if not candidates and not complete:
-        if "a=ice-ufrag" in text:
+        elif name == "ice-ufrag" and value != username:
             raise Refusal(422, 0, "no_restart", "ICE restarts are not offered here; open another session")
+    if not candidates and not complete:
         raise bad_data("the body holds no ICE candidate")
     return candidates

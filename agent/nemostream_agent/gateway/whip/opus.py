@@ -11,6 +11,8 @@ tail = decoder.finish()                    # behind it 48 ticks have made 16 sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import av
 import numpy as np
 
@@ -25,6 +27,8 @@ _HYBRID = (480, 960)
 _CELT = (120, 240, 480, 960)
 FRAME_TICKS = _SILK * 3 + _HYBRID * 2 + _CELT * 4
 """Of a frame, by the configuration number in a packet's first byte (RFC 6716, 3.1)."""
+FADE = RATE * 60 // 1000
+"""Ticks after which nothing is heard of what is made up."""
 
 
 class NotOpus(Exception):
@@ -60,54 +64,58 @@ class OpusDecoder:
         self._codec.layout = "mono"
         self._codec.sample_rate = RATE
         self._resampler = _resampler()
-        self._last: int | None = None  # the first byte of the newest packet
+        self._newest = b""
 
     def decode(self, payload: bytes) -> Pcm:
         """Raises NotOpus."""
-        samples = self._decode(payload)
-        self._last = payload[0]
-        return samples
+        frames = self._frames(payload)
+        self._newest = payload
+        return _joined([part for frame in frames for part in self._resampler.resample(frame)])
 
     def conceal(self, ticks: int) -> Pcm:
-        """What libopus makes of the sound before in place of a packet that is lost, or several; it fades out by itself.
+        """In place of packets that are lost: the newest one decoded again, while it fades, and then silence.
 
-        Ticks that are no whole frames of the newest packet's kind, or have nothing before them, become silence.
+        `ticks`: a multiple of 3.
         """
-        if self._last is None:
-            return self.silence(ticks)
-        # A frame without bytes stands for one that was lost (RFC 6716, 3.2.1 and 4.4). So libopus can be made to
-        # conceal through FFmpeg, which has no call for it.
-        frame = bytes([self._last & ~3])
-        count, rest = divmod(ticks, FRAME_TICKS[frame[0] >> 3])
-        return np.concatenate([*(self._decode(frame) for _ in range(count)), self.silence(rest)])
+        most, faded = min(ticks, FADE), np.zeros(0, np.float64)
+        while self._newest and len(faded) < most:
+            again = [frame.to_ndarray()[0] for frame in self._frames(self._newest)]
+            faded = np.concatenate([faded, *again])
+        faded = faded[:most]
+        faded *= 1 - np.arange(len(faded)) / FADE
+        return self._resample(np.concatenate([faded.astype(np.int16), np.zeros(ticks - len(faded), np.int16)]))
 
     def silence(self, ticks: int) -> Pcm:
         """`ticks`: a multiple of 3."""
-        if not ticks:
-            return np.zeros(0, np.int16)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, ticks), np.int16), format="s16", layout="mono")
-        frame.sample_rate = RATE
-        return self._resample(frame)
+        return self._resample(np.zeros(ticks, np.int16))
 
     def finish(self) -> Pcm:
         """What the resampler holds back. What comes next does not continue it."""
-        tail = self._resample(None)
+        tail = _joined(self._resampler.resample(None))
         self._resampler = _resampler()
         return tail
 
-    def _decode(self, payload: bytes) -> Pcm:
+    def _frames(self, payload: bytes) -> list[av.AudioFrame]:
         ticks = duration(payload)  # in front, for FFmpeg takes an empty packet for the end
         try:
-            frames = self._codec.decode(av.Packet(payload))
+            frames: list[av.AudioFrame] = self._codec.decode(av.Packet(payload))
         except av.FFmpegError as error:
             raise NotOpus(error.strerror or str(error)) from error
         if sum(frame.samples for frame in frames) != ticks:
             raise NotOpus(f"a packet that is not as long as it says, {ticks * 1000 / RATE:g} ms")
-        return np.concatenate([self._resample(frame) for frame in frames])
+        return frames
 
-    def _resample(self, frame: av.AudioFrame | None) -> Pcm:
-        parts = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int16)
+    def _resample(self, wide: Pcm) -> Pcm:
+        if not len(wide):
+            return wide
+        frame = av.AudioFrame.from_ndarray(wide[np.newaxis], format="s16", layout="mono")
+        frame.sample_rate = RATE
+        return _joined(self._resampler.resample(frame))
+
+
+def _joined(frames: Sequence[av.AudioFrame]) -> Pcm:
+    parts = [frame.to_ndarray()[0] for frame in frames]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
 
 def _resampler() -> av.AudioResampler:

@@ -85,6 +85,11 @@ class Publication:
             self._ending.set()
             raise
 
+    @property
+    def username(self) -> str:
+        """The peer's, in ICE."""
+        return self._offer.ice.usernameFragment or ""
+
     def add_candidates(self, candidates: Sequence[RTCIceCandidate]) -> None:
         self._peer.add_candidates(candidates)
 
@@ -95,38 +100,49 @@ class Publication:
 
     async def _run(self, service: Service, rooms: Rooms, setup_seconds: float, answered: asyncio.Future[str]) -> None:
         try:
-            async with service.open(self._options, self._who, "whip") as session:
-                self._session = session
+            async with service.open(self._options, self._who, "whip") as self._session:
                 answer = await self._peer.answer()
                 self._peer.connect()
                 with rooms.speaking(self._room_name, self._speaker) as self._room:
                     answered.set_result(answer)
-                    try:
-                        await self._talk(service, session, setup_seconds)
-                    except Refusal as error:
-                        service.metrics.refused(error.code)
-                        self._room.say(captions.failed(self._speaker, error))
-                    finally:
-                        session.facts.update(self._facts())
-                with contextlib.suppress(TimeoutError):
-                    # Reports of the end, "left" among them, are on their way to the page.
-                    async with asyncio.timeout(LINGER_SECONDS):
-                        while self._peer.waiting() and not self._peer.ended.is_set():
-                            await asyncio.sleep(0.02)
+                    await self._talk_of_it(service, setup_seconds)
         except Exception as error:
-            if not answered.done():
-                answered.set_exception(refusal(error))
+            told = refusal(error)
             if not isinstance(error, Refusal):
                 logger.exception("a WHIP session failed")
+            if not answered.done():
+                answered.set_exception(told)
+            else:
+                service.metrics.refused(told.code)
         finally:
+            self._session = None
             if self._timer is not None:
                 self._timer.cancel()
+            await self._linger()
             for task in self._readers:
                 task.cancel()
             await asyncio.gather(*self._readers, return_exceptions=True)
             await self._peer.close()
-            self._session = None
             self.over.set()
+
+    async def _talk_of_it(self, service: Service, setup_seconds: float) -> None:
+        """_talk; the room and the log are told how it ended."""
+        assert self._session is not None and self._room is not None
+        try:
+            await self._talk(service, self._session, setup_seconds)
+        except Exception as error:
+            self._room.say(captions.failed(self._speaker, refusal(error)))
+            raise
+        finally:
+            self._session.facts.update(room=self._room_name, **self._receiver.facts())
+
+    async def _linger(self) -> None:
+        """The last messages are on their way to the page."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await asyncio.sleep(0)
+                while self._peer.waiting() and not self._peer.ended.is_set():
+                    await asyncio.sleep(0.02)
 
     async def _talk(self, service: Service, session: Session, setup_seconds: float) -> None:
         """Until the session ends, however it does.
@@ -170,10 +186,11 @@ class Publication:
             while True:
                 now = time.monotonic()
                 setup = None if self._peer.connected.is_set() else began + setup_seconds
-                idle, oldest = self._last_packet + limits.idle_seconds, began + limits.session_seconds
+                idle = self._last_packet + limits.idle_seconds if setup is None else None
+                oldest = began + limits.session_seconds
                 if setup is not None and now >= setup:
                     self._why = Refusal(408, POLICY, "not_connected", f"no connection came within {setup_seconds:g} s")
-                elif now >= idle:
+                elif idle is not None and now >= idle:
                     self._why = Refusal(408, POLICY, "idle", f"no audio came for {limits.idle_seconds:g} s")
                 elif now >= oldest:
                     self._why = Refusal(408, POLICY, "too_long", f"a session may last {limits.session_seconds:g} s")
@@ -245,6 +262,3 @@ class Publication:
                     channel.send(text)
         except Refusal as error:
             channel.send(captions.failed(self._speaker, error).text)
-
-    def _facts(self) -> dict[str, object]:
-        return {"room": self._room_name, **self._receiver.facts()}

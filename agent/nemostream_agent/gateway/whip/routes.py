@@ -23,7 +23,7 @@ NAME_LENGTH = 64
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 
 
-def sessions_of(request: Request) -> Sessions:
+async def sessions_of(request: Request) -> Sessions:
     sessions: Sessions = request.app.state.sessions
     return sessions
 
@@ -31,7 +31,7 @@ def sessions_of(request: Request) -> Sessions:
 Serving = Annotated[Sessions, Depends(sessions_of)]
 
 
-def room_name(room: str) -> str:
+async def room_name(room: str) -> str:
     """
     Raises:
         Refusal: it is no name of a room.
@@ -78,7 +78,7 @@ async def publish(request: Request, room: Room, who: Caller, sessions: Serving, 
 async def trickle(request: Request, room: Room, session: str, sessions: Serving) -> Response:
     """Add ICE candidates. The session's address is the credential."""
     publication = _found(sessions, session)
-    publication.add_candidates(read_fragment(await _text(request, FRAGMENT)))
+    publication.add_candidates(read_fragment(await _text(request, FRAGMENT), publication.username))
     return Response(status_code=204)
 
 
