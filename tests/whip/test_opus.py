@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemostream.protocol import Pcm
-from nemostream_agent.gateway.whip.opus import LONGEST, NotOpus, OpusDecoder, duration
+from nemostream_agent.gateway.whip.opus import FADE, LONGEST, NotOpus, OpusDecoder, duration
 from nemostream_agent.gateway.whip.placed import RATE
 from tests.clips import clip
 from tests.examples import examples
@@ -63,16 +63,17 @@ def test_stereo_is_mixed() -> None:
     assert spectrum[750] == pytest.approx(4000, rel=0.05)
 
 
-def test_what_is_lost_goes_on_as_it_sounded_and_then_fades() -> None:
-    packets = opus_packets(tone(200, 1))
+@pytest.mark.parametrize("frame_ms", [10, 20, 120])
+def test_what_is_lost_goes_on_as_it_sounded_and_then_fades(frame_ms: float) -> None:
+    packets = opus_packets(tone(200, 0.72), frame_ms)
     decoder = OpusDecoder()
-    before = np.concatenate([decoder.decode(packet) for packet in packets[:25]])
-    made = np.concatenate([decoder.conceal(960), decoder.conceal(15 * 960)])
+    before = np.concatenate([decoder.decode(packet) for packet in packets])
+    made = np.concatenate([decoder.conceal(96), decoder.finish(), decoder.conceal(6000)])
     level = _level(before[-3200:])
-    assert level * 0.5 < _level(made[:320]) < level * 1.2
-    assert np.abs(np.diff(np.concatenate([before[-100:], made[:100]]).astype(int))).max() < 2 * 8000 * 2 * np.pi / 80
-    assert _level(made[-1600:]) < level * 0.2
-    assert len(before) + len(made) + len(decoder.finish()) == 41 * 320
+    assert level * 0.8 < _level(made[HELD + 32 :][:160]) < level * 1.1
+    assert level * 0.2 < _level(made[HELD + 32 :][480:640]) < level * 0.5
+    assert not made[HELD + 32 :][FADE // 3 + 2 * HELD :].any()
+    assert len(before) + len(made) + len(decoder.finish()) == (0.72 * RATE + 6096) // 3
 
 
 def test_nothing_that_came_before_can_go_on() -> None:

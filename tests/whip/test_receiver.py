@@ -144,6 +144,8 @@ def test_an_outage_is_one_stall_and_one_gap_and_over_with_the_packet_behind_it()
     received = receive(arrivals)
     assert received.gaps == [Gap(3 * 16_000, lost=True)]
     assert received.stalls == [50 + 999 * PERIOD + STALL]
+    gap_at = [item for _, item in received.heard].index(received.gaps[0])
+    assert sum(len(_sound(item)) for _, item in received.heard[:gap_at]) == 1000 * SAMPLES
     assert len(received.sound) == len(packets()) * SAMPLES
     delays = received.delays(arrivals)
     waited = {i for i, delay in delays.items() if delay > 0}
@@ -231,7 +233,7 @@ def _lies_where_it_was(sound: Pcm) -> None:
         if np.abs(wanted).mean() > 300:
             fits = np.correlate(found, wanted[100:-100])
             assert abs(int(fits.argmax()) - 100) <= 2
-            assert np.corrcoef(wanted, found)[0, 1] > 0.7
+            assert np.corrcoef(wanted, found)[0, 1] > 0.4
 
 
 def _sound(item: Heard) -> Pcm:
