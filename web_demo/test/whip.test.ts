@@ -82,6 +82,7 @@ beforeEach(async () => {
 });
 
 afterEach(() => {
+  vi.useRealTimers();
   vi.unstubAllGlobals();
   server.closeAllConnections();
   server.close();
@@ -129,6 +130,19 @@ describe("WHIP", () => {
     expect(seen[1]?.body).toContain("a=candidate:1 1 udp");
     expect(seen[1]?.body).toContain("a=candidate:2 1 udp");
     expect(seen[1]?.body).not.toContain("end-of-candidates");
+    expect(seen[2]?.body).toContain("a=end-of-candidates");
+  });
+
+  it("gathering that never ends is taken to be over", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const peer = new ScriptedPeer();
+    await start(peer);
+    peer.found("candidate:1 1 udp 1 127.0.0.1 1000 typ host");
+    await vi.advanceTimersByTimeAsync(9_000);
+    await until(() => seen.length === 2);
+    expect(seen[1]?.body).not.toContain("end-of-candidates");
+    await vi.advanceTimersByTimeAsync(1_100);
+    await until(() => seen.length === 3);
     expect(seen[2]?.body).toContain("a=end-of-candidates");
   });
 
