@@ -37,6 +37,7 @@ from tests.serving import new_place
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ELSEWHERE = {
+    "make demo": "tests/rooms/test_demo.py",
     "make test": "what runs this test",
     "pip install livekit-plugins-nemo": "tests/test_wheel.py",
     "pip install 'livekit-plugins-nemo[convert]'": "tests/test_wheel.py",
