@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ async def pictures(tab: Tab, name: str, out: Path) -> None:
 
 
 async def conversation(
-    tabs: Tabs, start: Start, sounds: dict[str, Path], address: str, page: str, out: Path, **overlay: object
+    tabs: Tabs, start: Start, sounds: dict[str, Path], address: str, page: str, out: Path, **overlay: Any
 ) -> None:
     reading = await start()
     overlays = await tabs.open(reading, f"{address}/overlay/", room="meeting", size=40, **overlay)

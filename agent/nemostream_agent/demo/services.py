@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -41,15 +41,23 @@ class Services:
         port: of the gateway; None: 8000, or any other where that is taken.
         livekit: with LiveKit's rooms, for which a server is built if there is none; None: if there is one.
         loopback: media goes over 127.0.0.1 only.
+        options: more of the gateway's.
 
     Raises:
         DemoError: one of them does not start.
     """
 
-    def __init__(self, port: int | None = None, livekit: bool | None = None, loopback: bool = False) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        livekit: bool | None = None,
+        loopback: bool = False,
+        options: Sequence[str] = (),
+    ) -> None:
         self._port = port
         self._wanted = livekit
         self._loopback = loopback
+        self._options = options
         self._stack = AsyncExitStack()
         self._environment: dict[str, str] = {}
         self._programs: list[Program] = []
@@ -118,6 +126,7 @@ class Services:
         options = ["--port", str(_free_port() if self._port is None else self._port), "--drain-seconds", DRAIN_SECONDS]
         if self._loopback:
             options += ["--ice-address", "127.0.0.1"]
+        options += self._options
         gateway = Program("The gateway", ["nemostream_agent", "gateway", *options], self._environment)
         await self._run(gateway)
         banner = await asyncio.wait_for(gateway.line(), READY_SECONDS)
