@@ -14,7 +14,7 @@ from nemostream_agent.participant import RATE, read_clip
 from tests.clips import TEXTS, path
 from tests.gateway.clients import by_file
 
-LEAD = 3.0
+LEAD = 2.5
 """Seconds of silence in which a page connects, before the sentence."""
 TAIL = 2.0
 TIMES_THE_FILE = 1.5
@@ -28,16 +28,17 @@ class Sentence:
     Attributes:
         name: of the clip.
         sound: a WAV file of it, with silence around.
-        lead: seconds of silence before it.
+        lead, tail: seconds of that.
     """
 
     name: str
     sound: Path
     lead: float = LEAD
+    tail: float = TAIL
 
     @classmethod
     def make(cls, name: str, folder: Path, lead: float = LEAD, tail: float = TAIL) -> Sentence:
-        return cls(name, write_wav(folder / f"{name}.wav", read_clip(path(name)), RATE, lead, tail), lead)
+        return cls(name, write_wav(folder / f"{name}.wav", read_clip(path(name)), RATE, lead, tail), lead, tail)
 
     @cached_property
     def pcm(self) -> Pcm:
@@ -55,7 +56,7 @@ class Sentence:
     @property
     def seconds(self) -> float:
         """Of the file."""
-        return self.lead + len(self.pcm) / RATE + TAIL
+        return self.lead + len(self.pcm) / RATE + self.tail
 
     def is_heard_in(self, text: str) -> bool:
         """At most TIMES_THE_FILE of the errors that the engine makes of the same sound as a file."""

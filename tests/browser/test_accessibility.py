@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from typing import Literal
+
 import pytest
+import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, ViewportSize, expect
 
 from tests.browser.conversation import Conversation
 from tests.browser.tab import Tab, Tabs
@@ -14,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PAGES = ("", "solo/", "room/", "socket/", "overlay/?room=empty")
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
-PHONE = {"width": 360, "height": 740}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 
 
 async def violations(tab: Tab) -> str:
@@ -24,11 +28,20 @@ async def violations(tab: Tab) -> str:
     return str(found.generate_report()) if found.violations_count else ""
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def idle(gateway: GatewayProcess, deaf: Browser) -> AsyncIterator[list[Tab]]:
+    """All of them, as they are when nothing was done yet."""
+    async with Tabs() as tabs:
+        opened = [await tabs.open(deaf, f"{gateway.http}/{page}") for page in PAGES]
+        for tab in opened:
+            await tab.state("idle", "live")
+        yield opened
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_pages_keep_the_rules(tabs: Tabs, gateway: GatewayProcess, deaf: Browser, scheme: str) -> None:
-    for page in PAGES:
-        tab = await tabs.open(deaf, f"{gateway.http}/{page}", context={"color_scheme": scheme})
-        await tab.painted.until(lambda view: view.state in ("idle", "live"))
+async def test_pages_keep_the_rules(idle: list[Tab], scheme: Literal["light", "dark"]) -> None:
+    for tab in idle:
+        await tab.page.emulate_media(color_scheme=scheme)
         assert not await violations(tab)
 
 
@@ -39,8 +52,8 @@ async def test_captions_keep_the_rules(solo: Conversation) -> None:
         assert not await violations(tab)
 
 
-async def test_elements_have_roles_and_names(tabs: Tabs, gateway: GatewayProcess, deaf: Browser) -> None:
-    page = (await tabs.open(deaf, f"{gateway.http}/solo/")).page
+async def test_elements_have_roles_and_names(idle: list[Tab]) -> None:
+    page = idle[PAGES.index("solo/")].page
     for role, name in (
         ("button", "Start"),
         ("log", "Captions"),
@@ -54,8 +67,7 @@ async def test_elements_have_roles_and_names(tabs: Tabs, gateway: GatewayProcess
         await expect(page.get_by_role(role, name=name)).to_be_visible()
 
 
-async def test_nothing_is_wider_than_a_phone(tabs: Tabs, gateway: GatewayProcess, deaf: Browser) -> None:
-    for page in PAGES:
-        tab = await tabs.open(deaf, f"{gateway.http}/{page}", context={"viewport": PHONE})
-        await tab.painted.until(lambda view: view.state in ("idle", "live"))
+async def test_nothing_is_wider_than_a_phone(idle: list[Tab]) -> None:
+    for tab in idle:
+        await tab.page.set_viewport_size(PHONE)
         assert await tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -12,8 +12,7 @@ import webvtt
 from playwright.async_api import Browser
 
 from tests.browser.conversation import Conversation, of, text_of
-from tests.browser.speech import Sentence
-from tests.browser.tab import Tabs, settled
+from tests.browser.tab import Tabs
 from tests.gateway.process import GatewayProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -105,20 +104,6 @@ async def test_captions_are_downloaded_as_text(solo: Conversation) -> None:
     for name, sentence in solo.said.items():
         spoken = [line.removeprefix(f"{name}: ") for line in lines if line.startswith(f"{name}: ")]
         assert sentence.is_heard_in(" ".join(spoken))
-
-
-async def test_after_a_reload_the_captions_are_there_once_and_speaking_goes_on(
-    tabs: Tabs, gateway: GatewayProcess, anna: Browser, room: str, tonight: Sentence
-) -> None:
-    tab = await tabs.open(anna, f"{gateway.http}/solo/", room=room, name="Anna", autostart=1)
-    before = await tab.finals()
-    await tab.page.reload()
-    after = await tab.painted.until(lambda view: len(view.finals) > len(before.finals) and settled(view))
-    assert [(one.segment, one.text) for one in after.finals[: len(before.finals)]] == [
-        (one.segment, one.text) for one in before.finals
-    ]
-    assert len({one.segment for one in after.captions}) == len(after.captions)
-    assert tonight.is_heard_in(" ".join(one.text for one in after.finals[len(before.finals) :]))
 
 
 async def test_a_room_of_its_own_stays_the_same_over_a_reload(
