@@ -39,6 +39,10 @@ class AudioError(NemostreamError):
     """Audio that cannot be used: not a sound file, wrong shape or dtype, NaN or infinite samples."""
 
 
+class DeviceError(NemostreamError):
+    """The device that was asked for is not here, or what it needs is not installed."""
+
+
 class ModelMemory(NemostreamError):
     """The model alone needs more memory than models may take."""
 

@@ -8,12 +8,15 @@ little that is overwritten in place: the convolution tails and the front end's r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nemostream.encoders import Arrays, Floats, Indices, check_row, export_row
 from nemostream.errors import SnapshotError
-from nemostream.models.info import EncoderInfo, MelInfo
+
+if TYPE_CHECKING:
+    from nemostream.models.info import EncoderInfo, MelInfo
 
 PREROLL = 7
 """Mel frames of a stream's first chunk that lie before the stream (step.py)."""

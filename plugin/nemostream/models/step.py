@@ -20,6 +20,7 @@ All constants (scale of the scores, xscaling, position projections) are folded i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,16 +102,44 @@ class StreamingStep(nn.Module):
 
     def forward(self, mel: Tensor, left: Tensor, age: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         prompt, rest = (None, rest) if self.prompt is None else (rest[0], rest[1:])
-        s0, s1, s2, *rings = rest
-        x, *new = self.front(mel, left, s0, s1, s2)
+        return self.encode(mel, left, age, prompt, rest[:3], lambda layer: rest[3 + 3 * layer : 6 + 3 * layer])
+
+    def encode(
+        self,
+        mel: Tensor,
+        left: Tensor,
+        age: Tensor,
+        prompt: Tensor | None,
+        front: Sequence[Tensor],
+        remembered: Callable[[int], Sequence[Tensor]],
+    ) -> tuple[Tensor, ...]:
+        """`forward` with what a layer remembers asked for when it is that layer's turn.
+
+        Args:
+            front: s0, s1, s2.
+            remembered: k, v, c of the layer of that number.
+        """
+        x, *new = self.front(mel, left, *front)
+        if x.dtype != mel.dtype:
+            x = x.to(mel.dtype)  # what the layers add to is float32 whatever they compute in
         chunk = self._chunk(mel.shape[0], age, mel.shape[1] // 8)
         for index, layer in enumerate(self.layers):
-            x, *columns = layer(x, chunk, *rings[3 * index : 3 * index + 3])
+            x, *columns = layer(x, chunk, *remembered(index))
             new += columns
         if self.prompt is not None:
             assert prompt is not None
             x = self.prompt(x, prompt, chunk)
         return (x.view(chunk.batch, chunk.frames, self.width), *new)
+
+    def reduce(self, dtype: torch.dtype) -> StreamingStep:
+        """Compute and remember in `dtype`, in place. What adds up over the layers stays in float32, as under torch's
+        autocast: the residual branch, norms, softmax; and what hears the mel, whose values are large."""
+        self.to(dtype)
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.float()
+        self.front.convs[0].float()
+        return self
 
     def _chunk(self, batch: int, age: Tensor, frames: int) -> _Chunk:
         columns = age.shape[1]
@@ -148,7 +177,7 @@ class _FrontEnd(nn.Module):
         # Rows before the stream are not zeros of the mel but zeros of each stage's output: a bias would leak otherwise.
         left = left // 2
         x = F.relu(_blank_before(_strided(first, x.unsqueeze(1)), left))
-        x = torch.cat([s1, x], 2)
+        x = torch.cat([s1, _as(x, s1)], 2)
         s1_new = x[:, :, -1:]
         left = left // 2
         x = F.relu(_blank_before(point1(_strided(deep1, x)), left))
@@ -209,7 +238,7 @@ class _Attention(nn.Module):
         # Ring and chunk meet only as scores: keys and values are never concatenated, shifted or gathered.
         old = content @ keys.transpose(2, 3) + (torch.gather(position, 3, chunk.behind) + chunk.mask)
         new = content @ k.transpose(2, 3) + torch.gather(position, 3, chunk.within)
-        weights = torch.softmax(torch.cat([old, new], 3), -1)
+        weights = _as(torch.softmax(torch.cat([old, _as(new, old)], 3), -1), values)
         y = weights[..., : chunk.columns] @ values + weights[..., chunk.columns :] @ v
         return self.out(y.transpose(1, 2).reshape(-1, self.heads * self.d_head)), k, v
 
@@ -231,7 +260,7 @@ class _Convolution(nn.Module):
         y = (x[:, chunk.windows] * self.taps).sum(2).view(-1, self.width)
         if self.bias is not None:
             y = y + self.bias
-        return self.out(F.silu(self.norm(y))), x[:, 1 - self.kernel :]
+        return self.out(F.silu(self.norm(_as(y, self.norm.weight)))), x[:, 1 - self.kernel :]
 
 
 class _Prompt(nn.Module):
@@ -259,7 +288,7 @@ class _Product(nn.Module):
         self.weight, self.bias = _constant(weight.T), None if bias is None else _constant(bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x @ self.weight
+        y = _as(x, self.weight) @ self.weight
         return y if self.bias is None else y + self.bias
 
 
@@ -280,6 +309,11 @@ def _strided(conv: nn.Module, x: Tensor) -> Tensor:
     """Stride 2 without padding in time: the state's row and the chunk hold all that is needed."""
     assert isinstance(conv, nn.Conv2d)
     return F.conv2d(F.pad(x, (2, 1)), conv.weight, conv.bias, 2, 0, 1, conv.groups)
+
+
+def _as(x: Tensor, like: Tensor) -> Tensor:
+    """`x` in the dtype of `like`. In float32 nothing is done, and nothing is exported."""
+    return x if x.dtype == like.dtype else x.to(like.dtype)
 
 
 def _blank_before(x: Tensor, left: Tensor) -> Tensor:
