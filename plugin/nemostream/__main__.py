@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, cast
+from typing import Annotated, Any, BinaryIO, Literal, cast, get_args
 
 import typer
 from rich.console import Console
@@ -94,6 +94,13 @@ def _precisions(given: list[str] | None) -> tuple[Literal["fp32", "int8"], ...]:
     return tuple(cast(list[Literal["fp32", "int8"]], given or ["fp32", "int8"]))
 
 
+def _one_of(option: str, given: str, kind: Any) -> str:
+    """`given`, one of a Literal."""
+    if given not in get_args(kind):
+        raise typer.BadParameter(f"{given} is no {option}; there are {', '.join(get_args(kind))}")
+    return given
+
+
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="a repository of the Hugging Face hub, owner/name")],
@@ -121,7 +128,7 @@ def download(
 def serve(
     socket: Annotated[Path | None, typer.Option(help="where; default: NEMOSTREAM_SOCKET, else one per user")] = None,
     model: Annotated[str | None, typer.Option(help="what streams get that name none")] = None,
-    precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8 or fp32; on a GPU bf16, fp16 or fp32")] = None,
     threads: Annotated[int | None, typer.Option(help="of the encoder; default: one per core")] = None,
     max_streams: Annotated[int, typer.Option(help="streams at once")] = 256,
     max_batch: Annotated[
@@ -129,7 +136,8 @@ def serve(
     ] = None,
     idle_exit: Annotated[float | None, typer.Option(help="seconds without a client after which it ends")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="what loaded models may take together")] = None,
-    encoder: Annotated[str, typer.Option(help="onnx, or null to measure all but the model")] = "onnx",
+    device: Annotated[str, typer.Option(envvar="NEMOSTREAM_DEVICE", help="cpu, or cuda for a GPU")] = "cpu",
+    encoder: Annotated[str, typer.Option(help="onnx, torch, or null to measure all but the model")] = "onnx",
     spawned: Annotated[bool, typer.Option("--spawned", hidden=True, help="started by a client")] = False,
 ) -> None:
     """Run one engine for all processes of this machine."""
@@ -138,19 +146,23 @@ def serve(
     import signal
 
     from nemostream import process
-    from nemostream.engine import Engine, EngineConfig
+    from nemostream.engine import Device, Encoder, Engine, EngineConfig, Precision
     from nemostream.errors import EngineTaken
+    from nemostream.model import require_device
     from nemostream.rendezvous import Place
     from nemostream.server import SPAWNED_IDLE_EXIT, Server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     process.prepare()
-    chosen = (*_precisions([precision]), None)[0] if precision else None
-    if encoder not in ("onnx", "null"):
-        raise typer.BadParameter(f"{encoder} is no encoder; there are onnx and null")
-    kind = cast(Literal["onnx", "null"], encoder)
+    chosen = cast(Precision, _one_of("precision", precision, Precision)) if precision else None
+    kind = cast(Encoder, _one_of("encoder", encoder, Encoder))
+    where = cast(Device, _one_of("device", device, Device))
+    if where != "cpu":
+        require_device(where)  # now, and not when the first stream comes
     engine = Engine(
-        EngineConfig(model, chosen, threads, max_streams, max_batch, model_memory_mb=memory_mb, encoder=kind),
+        EngineConfig(
+            model, chosen, threads, max_streams, max_batch, model_memory_mb=memory_mb, encoder=kind, device=where
+        ),
     )
     place = Place(socket.absolute()) if socket else Place.default()
     if spawned and idle_exit is None:

@@ -22,7 +22,6 @@ import numpy as np
 
 from nemostream import admission, blas, machine
 from nemostream.cost import Line, StepCost
-from nemostream.group import Group
 from nemostream.model import Model
 from nemostream.models import catalog
 from nemostream.scheduler import Slot
@@ -89,7 +88,7 @@ def cached(model: Model, threads: int | None) -> dict[int, Line]:
 
 def measure(model: Model, chunk_frames: int, seconds: float = SECONDS, clock: Clock = time.perf_counter) -> Line:
     """The cost of a step, mel frames to tokens, on scratch rows that hear noise."""
-    group = Group("calibration", model, chunk_frames, SIZES[-1])
+    group = model.group("calibration", model, chunk_frames, SIZES[-1])
     rng = np.random.default_rng(0)
     samples = model.mel.span(8 * chunk_frames)
     work = [Work(0.1 * rng.standard_normal(samples, np.float32), chunk_frames) for _ in range(SIZES[-1])]
@@ -146,6 +145,6 @@ def _file(model: Model, threads: int | None) -> Path:
     from nemostream.wire import package
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    setting = [model.bundle.hash, model.precision, threads or cores, machine.processor(), package()]
+    setting = [model.bundle.hash, model.precision, model.backend.name, threads or cores, machine.processor(), package()]
     digest = hashlib.sha256(msgspec.json.encode(setting)).hexdigest()[:16]
     return catalog._cache() / "calibration" / f"{model.bundle.info.name}-{model.precision}-{digest}.json"

@@ -36,6 +36,9 @@ from nemostream.protocol import Event, Message, Open, Pushes
 logger = logging.getLogger("nemostream")
 
 Deliver = Callable[[Sequence[Event]], None]
+Precision = Literal["int8", "fp32", "bf16", "fp16"]
+Encoder = Literal["onnx", "torch", "null"]
+Device = Literal["cpu", "cuda"]
 Item = tuple[int, Message | Pushes | None] | Callable[[], None]
 
 
@@ -45,7 +48,8 @@ class EngineConfig:
 
     Attributes:
         model: what streams get that name none: a name or a path; None: the embedded model.
-        precision: "int8" or "fp32"; None: int8 where the bundle holds it.
+        precision: "int8" or "fp32"; None: int8 where the bundle holds it. In torch "fp32", "bf16" or "fp16"; None: bf16
+            on a GPU.
         threads: of the encoder; None: one per core.
         max_streams: rows, one for each live stream; one more is refused with EngineFull. Batch streams take what is
             left, and wait.
@@ -53,17 +57,19 @@ class EngineConfig:
         peek: show what chunks of 560 ms and more hold before they are full, while there is nothing better to do.
         model_memory_mb: what loaded models may take together, by estimate (memory.py); models without streams make
             room for others, those used least recently first, the default one last. None: no limit.
-        encoder: "null" computes nothing: to measure all the rest.
+        encoder: "torch" computes in torch on the CPU too; "null" computes nothing: to measure all the rest.
+        device: "cuda" is a GPU, where torch computes all of a step and the rows are.
     """
 
     model: str | None = None
-    precision: Literal["int8", "fp32"] | None = None
+    precision: Precision | None = None
     threads: int | None = None
     max_streams: int = 256
     max_batch: int | None = None
     peek: bool = True
     model_memory_mb: int | None = None
-    encoder: Literal["onnx", "null"] = "onnx"
+    encoder: Encoder = "onnx"
+    device: Device = "cpu"
 
 
 class Connection:
@@ -120,6 +126,7 @@ class Engine:
 
         Raises:
             UnknownModel, BundleError, CheckpointError: it cannot be had.
+            DeviceError: the device is not here, or does not run that model.
             EngineFull, ModelMemory: there is no memory for it now, or at all.
         """
         with self._wake:
@@ -144,7 +151,8 @@ class Engine:
         if self.config.model_memory_mb is not None:
             limit = self.config.model_memory_mb << 20
             self._on_thread(lambda: self._core.make_room(size, limit, awaited=set(self._lobby.models)))
-        loaded = Model.load(path, self.config.precision, self.config.threads, self.config.encoder)
+        config = self.config
+        loaded = Model.load(path, config.precision, config.threads, config.encoder, config.device)
         self._core.add_model(model, loaded, size, calibration.cached(loaded, self.config.threads))
 
     def close(self) -> None:
@@ -192,7 +200,7 @@ class Engine:
             loaded.setdefault(id(model), facts).names.append(name or "")
         return Description(
             pid=os.getpid(),
-            device="cpu",
+            device=self.config.device,
             processor=machine.processor(),
             memory_bytes=machine.memory_used(),
             memory_total_bytes=machine.memory_total(),

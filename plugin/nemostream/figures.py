@@ -80,7 +80,7 @@ class Description:
 
     Attributes:
         pid: of its process.
-        device: "cpu".
+        device: EngineConfig.device.
         memory_bytes: that the process holds.
         memory_total_bytes: of the machine.
         max_batch: EngineConfig.max_batch.

@@ -45,13 +45,20 @@ class Group:
         self.counters = Counters()
         self.rows: Rows[Hashable] = Rows(capacity, self._move)
         self.lanes = Lanes(model.mel, chunk_frames, capacity)
-        self._encoder: EncoderRows = model.backend.rows(chunk_frames, capacity, model.spare_frames(chunk_frames))
-        chunk_seconds = chunk_frames * model.frame_ms / 1000
-        self.load = Load(key, chunk_seconds, dense=self._encoder.dense, max_batch=max_batch)
-        self._decoders: dict[str, Decoder] = {}
+        self._max_batch = min(capacity, max_batch or capacity)
         self._decoder_of: list[str] = []
+        chunk_seconds = chunk_frames * model.frame_ms / 1000
+        self.load = Load(key, chunk_seconds, dense=self._make_room(), max_batch=max_batch)
+
+    def _make_room(self) -> bool:
+        """What the rows are made of; whether they are dense (EncoderRows)."""
+        model, capacity = self.model, self.rows.capacity
+        spare = model.spare_frames(self.chunk_frames)
+        self._encoder: EncoderRows = model.backend.rows(self.chunk_frames, capacity, spare)
+        self._decoders: dict[str, Decoder] = {}
         self._saved: dict[Hashable, tuple[Any, Any]] = {}
         self._riding: Floats = np.zeros((0, 0, 0), np.float32)
+        return self._encoder.dense
 
     def take(
         self,
@@ -67,15 +74,32 @@ class Group:
 
         Raises:
             SnapshotError: the state is damaged, or of another model, chunk size or decoder. No row was taken.
+            EngineFull: there is no memory for its decoder or its keyterms. No row was taken.
         """
-        if decoder not in self._decoders:
-            self._decoders[decoder] = self.model.decoder(decoder, self.rows.capacity)
+        self._admit(decoder)
         if state is not None:
             self._check(decoder, state)
         taken = self.rows.take(owner)
         if taken is None:
             return None
         row, generation = taken
+        try:
+            self._enter(row, decoder, state, boost)
+        except BaseException:
+            self.rows.leave(owner)
+            raise
+        self._decoder_of.append(decoder)
+        self.load.add(slot)
+        self.lanes.add(lane)
+        return generation
+
+    def _admit(self, decoder: str) -> None:
+        """Make sure that rows can have that decoder."""
+        if decoder not in self._decoders:
+            self._decoders[decoder] = self.model.decoder(decoder, self.rows.capacity)
+
+    def _enter(self, row: int, decoder: str, state: RowState | None, boost: BoostingTree | None) -> None:
+        """Make `row` a fresh one, or the one that was exported."""
         if state is None:
             self._encoder.reset(row)
             self._decoders[decoder].reset(row)
@@ -83,10 +107,6 @@ class Group:
             self._encoder.load(row, state.encoder_row)
             self._decoders[decoder].load(row, state.decoder_row)
         self._decoders[decoder].boost(row, boost, keep=state is not None)
-        self._decoder_of.append(decoder)
-        self.load.add(slot)
-        self.lanes.add(lane)
-        return generation
 
     def boost(self, owner: Hashable, tree: BoostingTree | None) -> None:
         """Favour other keyterms in the owner's row from now on, or none."""
@@ -106,17 +126,24 @@ class Group:
         for name, found, here in zip(("decoder", "chunk size in frames"), saved, wanted, strict=True):
             if found != here:
                 raise SnapshotError(f"the saved state has {name} {found}, not {here}; open the stream without it")
+        self._check_rows(decoder, state)
+
+    def _check_rows(self, decoder: str, state: RowState) -> None:
         self._encoder.check(state.encoder_row)
         self._decoders[decoder].check(state.decoder_row)
 
     def leave(self, owner: Hashable) -> None:
         """Free the owner's row."""
         row = self.rows.row(owner)
+        self._forget(owner, row)
         self.load.remove(row)
         self.lanes.remove(row)
         self.rows.leave(owner)
         self._decoder_of[row] = self._decoder_of[-1]
         self._decoder_of.pop()
+
+    def _forget(self, owner: Hashable, row: int) -> None:
+        """Of an owner who leaves nothing stays but what is in its row."""
         self._saved.pop(owner, None)
 
     def wait(self, rows: Indices, now: float) -> None:

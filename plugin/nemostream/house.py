@@ -71,7 +71,7 @@ class House:
         chunk_frames = model.chunk_frames(chunk_ms)
         key = (model.bundle.hash, id(model), chunk_frames)
         if key not in self.groups:
-            group = Group(key, model, chunk_frames, self.rows, self.max_batch)
+            group = model.group(key, model, chunk_frames, self.rows, self.max_batch)
             group.load.cost.calibrated = self._held[id(model)].costs.get(chunk_frames)
             self.groups[key] = group
         return self.groups[key]

@@ -40,9 +40,9 @@ LOOK_SECONDS = 0.05
 class Link:
     """One connection at a time."""
 
-    def __init__(self, place: Place, spawn: bool) -> None:
+    def __init__(self, place: Place, spawn: bool, device: str | None = None) -> None:
         self.place = place
-        self._spawn = spawn
+        self._spawn, self._device = spawn, device
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -169,7 +169,7 @@ class Link:
             if await self._listens():
                 return  # another client's
             since = self.place.log_size()
-            self._child = child = self.place.spawn()
+            self._child = child = self.place.spawn(self._device)
             deadline = time.monotonic() + START_SECONDS
             while time.monotonic() < deadline:
                 await asyncio.sleep(LOOK_SECONDS)

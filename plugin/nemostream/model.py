@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nemostream.encoders import EncoderBackend
-from nemostream.errors import BundleError, UnsupportedChunk, UnsupportedLanguage
+from nemostream.errors import BundleError, DeviceError, UnsupportedChunk, UnsupportedLanguage
 from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
 from nemostream.keyterms import Keyterms
 from nemostream.mel import MelFilters
@@ -16,6 +17,9 @@ from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.models.sherpa import find, is_sherpa
 from nemostream.protocol import AUTO, Endpointing
 from nemostream.transcript import Vocabulary
+
+if TYPE_CHECKING:
+    from nemostream.group import Group
 
 logger = logging.getLogger("nemostream")
 
@@ -32,7 +36,8 @@ class Model:
     """One bundle in memory, shared by all its streams.
 
     Attributes:
-        precision: of the encoder, "int8" or "fp32".
+        precision: of the encoder: "int8" or "fp32", on a device "fp32", "bf16" or "fp16".
+        group: makes the rows of a chunk size: a Group, or what takes its arguments and its place.
         mel: the front end.
         vocabulary: the pieces.
         keyterms: makes a decoder's boosting tree of a stream's terms.
@@ -48,13 +53,15 @@ class Model:
         precision: str,
         front_end: type[MelFilters] = MelFilters,
         rnnt: Callable[[int], Decoder] | None = None,
+        group: Callable[..., Group] | None = None,
     ) -> None:
-        """`rnnt`: makes RNN-T decoders of a capacity; None: they run on the bundle's weights."""
+        """`rnnt`: makes RNN-T decoders of a capacity; None: they run on the bundle's weights. `group`: None: Group."""
         info = bundle.info
         self._rnnt = rnnt or partial(RnntDecoder, bundle.weights, info.max_symbols)
         self.bundle = bundle
         self.precision = precision
         self.backend = backend
+        self.group: Callable[..., Group] = group or _group()
         self.mel = front_end(
             bundle.weights["mel.filters"],
             bundle.weights["mel.window"],
@@ -70,17 +77,25 @@ class Model:
         self.delay_samples = info.emission_delay_ms * 16
 
     @classmethod
-    def load(cls, path: Path, precision: str | None, threads: int | None, encoder: str = "onnx") -> Model:
+    def load(
+        cls, path: Path, precision: str | None, threads: int | None, encoder: str = "onnx", device: str = "cpu"
+    ) -> Model:
         """Load a bundle folder, or one of sherpa-onnx.
 
         Args:
-            precision: "int8" or "fp32"; None takes the smallest the bundle holds.
+            precision: "int8" or "fp32"; None takes the smallest the bundle holds. In torch: "fp32", "bf16" or "fp16";
+                None takes "bf16" on a GPU and "fp32" elsewhere.
             threads: of the encoder; None: one per core.
-            encoder: "onnx", or "null" for one that computes nothing (encoders/null.py).
+            encoder: "onnx", "torch", or "null" for one that computes nothing (encoders/null.py).
+            device: "cpu", or "cuda" for a GPU, where torch computes.
 
         Raises:
             BundleError: the folder cannot be used.
+            DeviceError: there is no such device or no torch, or it has no such precision.
+            EngineFull: the device has no memory for the model.
         """
+        if encoder != "null" and (device != "cpu" or encoder == "torch"):
+            return cls._load_torch(path, precision, device)
         if is_sherpa(path):
             return cls._load_sherpa(path, precision, threads, encoder)
         bundle = load_bundle(path)
@@ -95,6 +110,20 @@ class Model:
         from nemostream.encoders.onnx import OnnxBackend
 
         return cls(bundle, OnnxBackend(bundle, chosen, threads), chosen)
+
+    @classmethod
+    def _load_torch(cls, path: Path, precision: str | None, device: str) -> Model:
+        chosen = precision or ("fp32" if device == "cpu" else "bf16")
+        if is_sherpa(path):
+            raise DeviceError(f"{path} is an export for sherpa-onnx, which runs on device cpu alone; give its .nemo")
+        require_device(device)
+        from nemostream.device.group import DeviceGroup
+        from nemostream.encoders.torch import DTYPES, TorchBackend
+
+        if chosen not in DTYPES:
+            raise DeviceError(f"torch computes in {', '.join(DTYPES)}, not {chosen}; choose one, or device cpu")
+        bundle = load_bundle(path)
+        return cls(bundle, TorchBackend(bundle, chosen, device), chosen, group=DeviceGroup)
 
     @classmethod
     def _load_sherpa(cls, path: Path, precision: str | None, threads: int | None, encoder: str) -> Model:
@@ -188,6 +217,24 @@ class Model:
         if name == "rnnt":
             return self._rnnt(capacity)
         return CtcDecoder(self.bundle.weights, capacity)
+
+
+def require_device(device: str) -> None:
+    """Raises DeviceError unless torch is installed and finds `device`: "cpu", or "cuda" for a GPU."""
+    try:
+        from nemostream.encoders.torch import find_device
+    except ImportError as error:
+        raise DeviceError(
+            f"device {device} needs torch, which is not installed ({error}); run pip install "
+            "'livekit-plugins-nemo[convert]', or use device cpu"
+        ) from error
+    find_device(device)
+
+
+def _group() -> Callable[..., Group]:
+    from nemostream.group import Group  # which knows models
+
+    return Group
 
 
 def _base(code: str) -> str:

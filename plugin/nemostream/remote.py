@@ -44,10 +44,12 @@ class Shared:
     Attributes:
         place: where; None: Place.default().
         spawn: start one if there is none.
+        device: of one that is started (EngineConfig); None: NEMOSTREAM_DEVICE, else the CPU.
     """
 
     place: Place | None = None
     spawn: bool = True
+    device: str | None = None
 
 
 class RemoteConnection:
@@ -186,7 +188,7 @@ class RemoteEngine:
 
     async def _serve(self) -> None:
         """Hold a link while one is needed."""
-        link = self._link = Link(self.config.place or Place.default(), self.config.spawn)
+        link = self._link = Link(self.config.place or Place.default(), self.config.spawn, self.config.device)
         try:
             while True:
                 await self._needed.wait()

@@ -112,13 +112,17 @@ class Place:
         with self._lock("starting") as lock:
             yield lock is not None
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self, device: str | None = None) -> subprocess.Popen[bytes]:
         """Start an engine for this place in a session of its own: it outlives the process that first needed it.
+
+        Args:
+            device: it computes on; None: what NEMOSTREAM_DEVICE says, else the CPU.
 
         Raises:
             EngineLost: no process can be started, or there is no room for its log.
         """
         command = [sys.executable, "-m", "nemostream", "serve", "--socket", str(self.socket.absolute()), "--spawned"]
+        command += ["--device", device] if device else []
         self.trim_log()
         with self._usable(), open(self.log, "ab") as log:
             return subprocess.Popen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from livekit.plugins import nemo
-from nemostream.engine import Engine
+from nemostream.engine import Engine, EngineConfig
 from nemostream.models.bundle import Bundle
 from nemostream.remote import RemoteEngine, Shared
 
@@ -38,3 +38,23 @@ def test_a_path_means_the_same_to_the_engines_process(toy_bundle: Bundle, monkey
     monkeypatch.chdir(toy_bundle.path.parent)
     assert nemo.STT(model=toy_bundle.path.name).model == str(toy_bundle.path)
     assert nemo.STT(model="en-starter").model == "en-starter"
+
+
+async def test_the_device_is_that_of_the_engine_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEMOSTREAM_SPAWN", raising=False)
+    async with nemo.STT(device="cuda") as stt:
+        assert stt._engine().config == Shared(device="cuda")
+    async with nemo.STT(device="cuda", engine="local") as stt:
+        assert stt._engine().config == EngineConfig(device="cuda")
+    monkeypatch.setenv("NEMOSTREAM_DEVICE", "cuda")
+    async with nemo.STT(engine="local") as stt:
+        assert stt._engine().config == EngineConfig(device="cuda")
+    async with nemo.STT(device="cpu", engine="local") as stt:
+        assert stt._engine().config == EngineConfig()
+
+
+def test_a_device_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="'cpu' or 'cuda', not 'tpu'"):
+        nemo.STT(device="tpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="device is the engine's"):
+        nemo.STT(device="cuda", engine=RemoteEngine(Shared()))

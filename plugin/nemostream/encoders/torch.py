@@ -12,7 +12,7 @@ rows take mel and give frames as arrays of the host, as every backend does: fuse
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from nemostream.models.bundle import Bundle
     from nemostream.models.info import ModelInfo
 
-Device = Literal["cpu", "cuda"]
-Reduced = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -44,8 +42,12 @@ class TorchBackend:
         dtype: of its products and of the rows.
     """
 
-    def __init__(self, bundle: Bundle, precision: Reduced, device: Device) -> None:
+    def __init__(self, bundle: Bundle, precision: str, device: str) -> None:
         """Load the weights: those of the bundle's fp32 graph, else what int8 left of them.
+
+        Args:
+            precision: one of DTYPES.
+            device: "cpu" or "cuda".
 
         Raises:
             DeviceError: there is no such device here.
@@ -232,7 +234,7 @@ def make_step(info: ModelInfo, weights: Mapping[str, Floats], where: str) -> Str
     return step.eval().requires_grad_(False)
 
 
-def find_device(device: Device) -> torch.device:
+def find_device(device: str) -> torch.device:
     """Raises DeviceError if it is not here."""
     if device == "cuda" and not torch.cuda.is_available():
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"

@@ -10,6 +10,7 @@ from nemostream.protocol import Failed
 STATUS = {
     errors.EngineFull.__name__: 503,
     errors.ModelMemory.__name__: 507,
+    errors.DeviceError.__name__: 500,
     errors.Overrun.__name__: 503,
     errors.StepFailed.__name__: 500,
     errors.BundleError.__name__: 500,

@@ -58,6 +58,8 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         engine: "shared" is the machine's engine, a process of its own that all processes use and that is started when
             it is first needed (docs/sharing.md); "local" shares one among the STTs of this process; or an Engine or
             RemoteEngine that the caller owns.
+        device: "cuda" for a GPU (docs/gpu.md), of the engine that is started for this STT; otherwise NEMOSTREAM_DEVICE
+            decides, or it is "cpu". An engine that runs already stays where it is.
 
     Raises:
         ValueError: an option that no bundle could satisfy.
@@ -74,6 +76,7 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         skip_silence: NotGivenOr[bool] = NOT_GIVEN,
         speaker_id: NotGivenOr[str] = NOT_GIVEN,
         engine: Literal["shared", "local"] | AnyEngine = "shared",
+        device: NotGivenOr[Literal["cpu", "cuda"]] = NOT_GIVEN,
     ) -> None:
         super().__init__(
             capabilities=stt.STTCapabilities(
@@ -88,6 +91,11 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         )
         if isinstance(engine, str) and engine not in ("shared", "local"):
             raise ValueError(f"engine must be 'shared', 'local' or an Engine, not {engine!r}")
+        where = device if is_given(device) else os.environ.get("NEMOSTREAM_DEVICE") or None
+        if where not in (None, "cpu", "cuda"):
+            raise ValueError(f"device must be 'cpu' or 'cuda', not {where!r}")
+        if is_given(device) and not isinstance(engine, str):
+            raise ValueError("device is the engine's: give it to the engine that is handed over")
         self._opts = self.merge(
             STTOptions(),
             model=model,
@@ -100,7 +108,9 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         self._session_keyterms: list[str] = []
         self.speaker_id = speaker_id if is_given(speaker_id) else None
         self._owned_engine = None if isinstance(engine, str) else engine
-        self._where: EngineConfig | Shared = EngineConfig() if engine == "local" else _shared()
+        self._where: EngineConfig | Shared = (
+            EngineConfig(device="cuda" if where == "cuda" else "cpu") if engine == "local" else _shared(where)
+        )
         self._shared_engine: AnyEngine | None = None
         self._release: weakref.finalize[..., STT] | None = None
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client] = weakref.WeakKeyDictionary()
@@ -281,9 +291,9 @@ class STT(stt.STT[Literal["metrics_collected", "error"]]):
         return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, shortuuid("nemo_"), [data])
 
 
-def _shared() -> Shared:
+def _shared(device: str | None) -> Shared:
     """Where the engine is a service, NEMOSTREAM_SPAWN=0 keeps jobs from starting another while it restarts."""
-    return Shared(spawn=os.environ.get("NEMOSTREAM_SPAWN", "1") != "0")
+    return Shared(spawn=os.environ.get("NEMOSTREAM_SPAWN", "1") != "0", device=device)
 
 
 def _load(engine: AnyEngine, model: str | None) -> None:

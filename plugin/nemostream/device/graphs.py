@@ -1,0 +1,62 @@
+"""Functions on tensors that stay where they are, run as captured CUDA graphs on a GPU and as they are anywhere else.
+
+graphs = Graphs(torch.device("cuda"))
+graphs.prepare("step 64", step)        # captured: no memory is asked for afterwards
+out = graphs.run("step 64", step)      # replayed; `out` is valid until the next run of any of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WARM_UPS = 2
+"""Runs before a capture, as torch asks for: libraries choose their kernels and get their workspaces."""
+
+Function = Callable[[], Tensor]
+
+
+class Graphs:
+    """The captured functions of one device. They share one pool of memory, as no two of them run at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._captures = device.type == "cuda"
+        self._graphs: dict[Hashable, tuple[Any, Tensor]] = {}
+        self._pool: Any = None
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    @torch.inference_mode()
+    def prepare(self, key: Hashable, function: Function) -> None:
+        """Capture `function`, unless it was. It runs a few times, so what its inputs say must change nothing.
+
+        Raises:
+            torch.OutOfMemoryError: there is no memory for what it computes.
+        """
+        if not self._captures or key in self._graphs:
+            return
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UPS):
+                function()
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may load models meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            out = function()
+        self._pool = self._pool or graph.pool()
+        self._graphs[key] = graph, out
+
+    @torch.inference_mode()
+    def run(self, key: Hashable, function: Function) -> Tensor:
+        """What `function` returns; one that was prepared is replayed."""
+        if key not in self._graphs:
+            return function()
+        graph, out = self._graphs[key]
+        graph.replay()
+        return out
