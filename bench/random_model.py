@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.random_weights import draw_weights
+from bench.random_weights import draw_weights, triangles
 from nemostream.models.checkpoint import FILTERS, WINDOW, write_checkpoint
 from nemostream.models.config import read_config
-from train.save import Template
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,11 +80,13 @@ def write(shape: str, path: Path, seed: int = 0) -> Path:
     """
     if shape not in SHAPES:
         raise ValueError(f"no shape {shape!r}; choose one of {', '.join(SHAPES)}.")
+    from train.save import Template  # reads yaml, which is not everywhere where shapes are wanted
+
     template = Template.read(TEMPLATE)
     wanted = SHAPES[shape]
     vocabulary, members = _tokenizer(template.tokenizer, wanted)
     raw = _config(template.raw, wanted, vocabulary, members)
-    front: dict[str, Tensor] = {WINDOW: template.checkpoint.state[WINDOW], FILTERS: _filters(wanted.mels)}
+    front: dict[str, Tensor] = {WINDOW: template.checkpoint.state[WINDOW], FILTERS: triangles(wanted.mels)}
     state = draw_weights(read_config(raw, str(path)), front, np.random.default_rng(seed))
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     write_checkpoint(partial, raw, state, members)
@@ -163,17 +164,6 @@ def _tokenizer(model: bytes, shape: Shape) -> tuple[list[str], dict[str, bytes]]
     }
     named = {f"{hashlib.md5(content).hexdigest()}_{name}": content for name, content in files.items()}
     return vocabulary, named
-
-
-def _filters(mels: int) -> Tensor:
-    """Triangles, evenly spaced in mel and of equal area: (1, mels, 257)."""
-    import torch
-
-    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), mels + 2) / 2595) - 1)
-    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    hertz = np.linspace(0, 8000, 257)[None]
-    sides = np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle))
-    return torch.from_numpy((np.maximum(0, sides) * 2 / (high - low)).astype(np.float32)[None])
 
 
 def main() -> None:

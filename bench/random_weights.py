@@ -9,19 +9,19 @@ was said lately and makes that less likely; the blank's bias is found by decodin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.speech import NOISE, conversation
 from nemostream.encoders import Floats
 from nemostream.greedy import CtcDecoder, Decoder, RnntDecoder
 from nemostream.mel import MelFilters
 from nemostream.models.checkpoint import FILTERS, WINDOW, Checkpoint
 from nemostream.models.config import ConformerConfig
-from nemostream.models.convert import decoder_weights
+from nemostream.models.decoder_weights import decoder_weights
+from nemostream.protocol import Samples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,8 @@ TOKENS_PER_SECOND = 4.0
 """Of speech without pauses: what English in pieces of 1024 comes to, about."""
 TUNING_SECONDS, TUNING_STREAMS, BISECTIONS = 12.0, 16, 14
 FRAME_SECONDS = 0.08
+NOISE = 3e-4
+"""Standard deviation of what is heard in a pause: a quiet room, not digital silence."""
 SHARPNESS = 3.0
 """Deviation of the logits."""
 DIRECTIONS = 48
@@ -45,8 +47,18 @@ ATTENTION = 0.3
 """Attention adds less than the rest of a layer: with random weights it is an average, the same for all frames."""
 
 
-def draw_weights(config: ConformerConfig, front: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-    """The state dict of a .nemo; `front` is its mel window and filters."""
+def draw_weights(
+    config: ConformerConfig,
+    front: dict[str, Tensor],
+    rng: np.random.Generator,
+    talk: Sequence[Samples] | None = None,
+) -> dict[str, Tensor]:
+    """The state dict of a .nemo.
+
+    Args:
+        front: its mel window and filters.
+        talk: speech without pauses, streams of one length; None: that of bench.speech, which has to be decoded.
+    """
     import torch
 
     from nemostream.models.heads import ConformerModel
@@ -58,7 +70,7 @@ def draw_weights(config: ConformerConfig, front: dict[str, Tensor], rng: np.rand
     for layer in range(config.encoder.n_layers):
         state[f"encoder.layers.{layer}.self_attn.linear_out.weight"] *= ATTENTION
     mels = MelFilters(front[FILTERS][0].numpy(), front[WINDOW].numpy())
-    talk = [conversation(stream, TUNING_SECONDS, share=1.0) for stream in range(TUNING_STREAMS)]
+    talk = list(talk or _talk())
     talk.append((NOISE * rng.standard_normal(len(talk[0]))).astype(np.float32))
     mel = torch.from_numpy(np.stack([mels.whole(samples) for samples in talk]))
     _centre(model, mel)
@@ -67,7 +79,7 @@ def draw_weights(config: ConformerConfig, front: dict[str, Tensor], rng: np.rand
     # A stream's beginning, which has little context, is not typical.
     encoded = encoded[:, config.encoder.left_context :]
     # The blank is set by other speech than the heads were: what they were fitted to excites them more than any other.
-    half = TUNING_STREAMS // 2
+    half = (len(talk) - 1) // 2
     encoded, unheard, quiet = encoded[:half].contiguous(), encoded[half:-1].contiguous(), encoded[-1:]
     state |= front
     checkpoint = Checkpoint(Path("random"), config, state)
@@ -92,6 +104,23 @@ def draw_weights(config: ConformerConfig, front: dict[str, Tensor], rng: np.rand
             lambda rows: CtcDecoder(decoder_weights(checkpoint, model), rows),
         )
     return state
+
+
+def triangles(mels: int) -> Tensor:
+    """Mel filters, evenly spaced in mel and of equal area: (1, mels, 257)."""
+    import torch
+
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), mels + 2) / 2595) - 1)
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    hertz = np.linspace(0, 8000, 257)[None]
+    sides = np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle))
+    return torch.from_numpy((np.maximum(0, sides) * 2 / (high - low)).astype(np.float32)[None])
+
+
+def _talk() -> list[Samples]:
+    from bench.speech import conversation
+
+    return [conversation(stream, TUNING_SECONDS, share=1.0) for stream in range(TUNING_STREAMS)]
 
 
 def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.random_weights import NOISE as NOISE  # what is heard in a pause
 from nemostream.audio import read_audio
 from nemostream.protocol import SAMPLE_RATE, Samples
 from tests import clips
@@ -25,8 +26,6 @@ from tests import clips
 ROOT = Path(__file__).resolve().parent.parent
 SHARDS = 1
 """Shards of ten minutes that are read: more clips than any one stream speaks."""
-NOISE = 3e-4
-"""Standard deviation of what is heard in a pause: a quiet room, not digital silence."""
 
 
 class Clip(NamedTuple):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nemostream.models.info import ModelInfo
+if TYPE_CHECKING:
+    from nemostream.models.info import ModelInfo
 
 SIZE = 1024
 COPY_BYTES = 128 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,10 +14,12 @@ from nemostream.encoders import EncoderRows, Floats, Indices, RowState
 from nemostream.errors import SnapshotError, StepFailed
 from nemostream.greedy import Decoder, Token
 from nemostream.lanes import FRONT_FRAMES, Lane, Lanes
-from nemostream.model import Model
 from nemostream.rows import Rows
 from nemostream.scheduler import Load, Slot
 from nemostream.work import Batch
+
+if TYPE_CHECKING:
+    from nemostream.model import Model
 
 logger = logging.getLogger("nemostream")
 

@@ -123,7 +123,7 @@ class Model:
         if chosen not in DTYPES:
             raise DeviceError(f"torch computes in {', '.join(DTYPES)}, not {chosen}; choose one, or device cpu")
         bundle = load_bundle(path)
-        return cls(bundle, TorchBackend(bundle, chosen, device), chosen, group=DeviceGroup)
+        return cls(bundle, TorchBackend.load(bundle, chosen, device), chosen, group=DeviceGroup)
 
     @classmethod
     def _load_sherpa(cls, path: Path, precision: str | None, threads: int | None, encoder: str) -> Model:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nemostream.greedy import RnntDecoder
 from nemostream.models.checkpoint import Checkpoint
-from nemostream.models.convert import decoder_weights
+from nemostream.models.decoder_weights import decoder_weights
 from nemostream.models.heads import ConformerModel
 from train.batches import Batch, collate
 from train.data import SAMPLE_RATE, Clip, read_shard

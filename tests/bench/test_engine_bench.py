@@ -25,7 +25,7 @@ from nemostream.greedy import RnntDecoder
 from nemostream.mel import MelFilters
 from nemostream.models.bundle import Bundle
 from nemostream.models.checkpoint import FILTERS, WINDOW, read_checkpoint
-from nemostream.models.convert import decoder_weights
+from nemostream.models.decoder_weights import decoder_weights
 from nemostream.protocol import SAMPLE_RATE
 from tests.conftest import ROOT
 from tests.speech import utterance

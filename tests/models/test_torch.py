@@ -32,7 +32,7 @@ REDUCED: dict[str, float] = {"bf16": 2e-2, "fp16": 2e-3}
 
 
 def make_rows(bundle: Bundle, frames: int, capacity: int, spare: int = 0, precision: str = "fp32") -> TorchRows:
-    return TorchBackend(bundle, precision, "cpu").rows(frames, capacity, spare)
+    return TorchBackend.load(bundle, precision, "cpu").rows(frames, capacity, spare)
 
 
 def noise(bundle: Bundle, frames: int, seed: int = 0) -> Floats:
@@ -107,7 +107,7 @@ def test_the_embedded_models_tokens_are_the_same_in_half_precision() -> None:
 @pytest.mark.parametrize("frames", [1, 7])
 def test_a_row_of_one_backend_goes_on_in_the_other(toy_bundle: Bundle, source: str, frames: int) -> None:
     mel = log_mel(toy_bundle, utterance(1000, 13)[1])
-    backends = {"onnx": OnnxBackend(toy_bundle, "fp32", 1), "torch": TorchBackend(toy_bundle, "fp32", "cpu")}
+    backends = {"onnx": OnnxBackend(toy_bundle, "fp32", 1), "torch": TorchBackend.load(toy_bundle, "fp32", "cpu")}
     stays, other = (backends[name].rows(frames, 3, 7) for name in (source, {"onnx": "torch", "torch": "onnx"}[source]))
     chunks = (len(mel) + 7) // (8 * frames)
     for k in range(chunks):
@@ -222,6 +222,18 @@ def test_a_leavers_row_is_filled_by_the_last_one(toy_bundle: Bundle) -> None:
     assert np.abs(np.concatenate(found) - alone).max() < 1e-4
 
 
+@pytest.mark.parametrize("frames", [1, 14])
+def test_a_front_end_in_slices_gives_the_same(toy_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
+    """Large batches go through it in parts."""
+    mel = np.stack([noise(toy_bundle, frames, i) for i in range(5)])
+    whole = make_rows(toy_bundle, frames, 5).step(5, mel).copy()
+    monkeypatch.setattr("nemostream.encoders.torch.FRONT_MEL_FRAMES", 16 * frames)
+    rows = make_rows(toy_bundle, frames, 5)
+    front, widths = rows._module.front.front, list[int]()
+    front.register_forward_pre_hook(lambda module, inputs: widths.append(len(inputs[0])))
+    assert np.abs(rows.step(5, mel) - whole).max() < FP32 and widths == [2, 2, 1]
+
+
 def test_a_result_that_is_not_finite_is_never_kept(toy_bundle: Bundle) -> None:
     rows = make_rows(toy_bundle, 1, 2)
     mel = np.stack([noise(toy_bundle, 1)] * 2)
@@ -236,7 +248,7 @@ def test_a_result_that_is_not_finite_is_never_kept(toy_bundle: Bundle) -> None:
 
 
 def test_what_cannot_run_is_said_in_one_sentence(toy_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = TorchBackend(toy_bundle, "fp32", "cpu")
+    backend = TorchBackend.load(toy_bundle, "fp32", "cpu")
     with pytest.raises(UnsupportedChunk, match="no chunk of 3 frames; it offers 1, 2, 7, 14"):
         backend.rows(3, 1, 0)
     with pytest.raises(ValueError, match="mel is"):
@@ -245,7 +257,7 @@ def test_what_cannot_run_is_said_in_one_sentence(toy_bundle: Bundle, monkeypatch
         backend.rows(1, 10**9, 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="finds no GPU; install"):
-        TorchBackend(toy_bundle, "bf16", "cuda")
+        TorchBackend.load(toy_bundle, "bf16", "cuda")
 
 
 def test_weights_of_the_graph_are_those_of_the_step(golden: Golden) -> None:

@@ -1,6 +1,6 @@
 """The encoder in torch, on a GPU or on the CPU: the module that is exported for onnxruntime (models/step.py), as it is.
 
-    backend = TorchBackend(load_bundle("bundles/toy"), "bf16", "cuda")
+    backend = TorchBackend.load(load_bundle("bundles/toy"), "bf16", "cuda")
     rows = backend.rows(chunk_frames=2, capacity=64, spare_frames=6)
     encoded = rows.step(3, mel)            # rows 0, 1, 2
     rows.commit(np.array([0, 2]))          # row 1 was not ready: it computed and kept nothing
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from nemostream.models.bundle import Bundle
     from nemostream.models.info import ModelInfo
 
+FRONT_MEL_FRAMES = 32_768
+"""That go through the front end at once: its first stage makes 1.1 GB of them (256 channels, 128 mels, float32)."""
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -42,24 +44,39 @@ class TorchBackend:
         dtype: of its products and of the rows.
     """
 
-    def __init__(self, bundle: Bundle, precision: str, device: str) -> None:
-        """Load the weights: those of the bundle's fp32 graph, else what int8 left of them.
+    def __init__(self, info: ModelInfo, module: StreamingStep, precision: str, device: str) -> None:
+        """Take `module` to the device.
 
         Args:
+            module: in float32 and eval mode; it is changed.
             precision: one of DTYPES.
             device: "cpu" or "cuda".
 
         Raises:
             DeviceError: there is no such device here.
-            BundleError: the weights cannot be read, or are not those of a step of these shapes.
-            EngineFull: the device has no memory for them.
+            EngineFull: it has no memory for the weights.
         """
-        self.info = bundle.info
+        self.info = info
         self.device, self.dtype = find_device(device), DTYPES[precision]
         self.name = f"torch {torch.__version__}, {describe_device(self.device)}"
-        module = make_step(bundle.info, encoder_weights(bundle), str(bundle.path)).reduce(self.dtype)
         with enough_memory("the model's weights"):
-            self.module = module.to(self.device)
+            self.module = module.reduce(self.dtype).to(self.device)
+        self.module.add_module("front", _Sliced(self.module.front))
+        if self.device.type == "cuda" and self.dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = (
+                False  # matrix products are exact unless asked otherwise, convolutions not
+            )
+
+    @classmethod
+    def load(cls, bundle: Bundle, precision: str, device: str) -> TorchBackend:
+        """With the weights of the bundle's fp32 graph, else with what int8 left of them.
+
+        Raises:
+            DeviceError, EngineFull: see above.
+            BundleError: the weights cannot be read, or are not those of a step of these shapes.
+        """
+        find_device(device)  # before anything is read
+        return cls(bundle.info, make_step(bundle.info, encoder_weights(bundle), str(bundle.path)), precision, device)
 
     def rows(self, chunk_frames: int, capacity: int, spare_frames: int) -> TorchRows:
         """Room for `capacity` streams; see EncoderBackend.
@@ -166,6 +183,23 @@ class TorchRows:
         self._state.commit(self._batch, self._new, torch.from_numpy(keep).to(self._device))
         for row, saved in undo:
             self._state.restore(row, saved)
+
+
+class _Sliced(nn.Module):
+    """The front end over so many rows at a time: between its stages a row takes 256 times the memory of its mel."""
+
+    def __init__(self, front: nn.Module) -> None:
+        super().__init__()
+        self.front = front
+
+    def forward(self, mel: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        at_once = max(1, FRONT_MEL_FRAMES // mel.shape[1])
+        if len(mel) <= at_once:
+            whole: tuple[Tensor, ...] = self.front(mel, *others)
+            return whole
+        inputs = [torch.split(tensor, at_once) for tensor in (mel, *others)]
+        parts = [self.front(*slices) for slices in zip(*inputs, strict=True)]
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
 def encode(

@@ -33,14 +33,14 @@ from nemostream.models.bundle import (
     encoder_file,
     load_bundle,
 )
-from nemostream.models.checkpoint import FILTERS, WINDOW, Checkpoint, read_checkpoint
+from nemostream.models.checkpoint import read_checkpoint
 from nemostream.models.config import ConformerConfig
+from nemostream.models.decoder_weights import decoder_weights
 from nemostream.models.info import FORMAT_VERSION, Decoder, EncoderInfo, MelInfo, ModelInfo, Precision, TransducerInfo
 
 if TYPE_CHECKING:
     import onnx
 
-    from nemostream.models.heads import ConformerModel
     from nemostream.models.step import StreamingStep
 
 Progress = Callable[[str], None]
@@ -237,37 +237,6 @@ def refuse_fused(path: Path) -> None:
             f"{path.name}: this onnxruntime joins the scales of int8 rows ({FUSED}), results would be "
             "wrong; install another onnxruntime, or convert with fp32 alone."
         )
-
-
-def decoder_weights(checkpoint: Checkpoint, model: ConformerModel) -> dict[str, Floats]:
-    """weights.npz: NeMo's matrices transposed to (in, out), the two biases of each LSTM layer added."""
-    state, config = checkpoint.state, checkpoint.config
-
-    def array(name: str) -> Floats:
-        return np.ascontiguousarray(state[name].numpy(), np.float32)
-
-    def matrix(name: str) -> Floats:
-        return np.ascontiguousarray(array(name).T)
-
-    weights = {"mel.window": array(WINDOW), "mel.filters": array(FILTERS)[0]}
-    if config.ctc_prefix:
-        head = f"{config.ctc_prefix}.decoder_layers.0"
-        weights["ctc.weight"] = np.ascontiguousarray(array(f"{head}.weight")[:, :, 0].T)
-        weights["ctc.bias"] = array(f"{head}.bias")
-    if config.transducer:
-        weights["rnnt.embedding"] = array("decoder.prediction.embed.weight")
-        for layer in range(config.transducer.pred_layers):
-            lstm = "decoder.prediction.dec_rnn.lstm."
-            weights |= {
-                f"rnnt.lstm.{layer}.w_ih": matrix(f"{lstm}weight_ih_l{layer}"),
-                f"rnnt.lstm.{layer}.w_hh": matrix(f"{lstm}weight_hh_l{layer}"),
-                f"rnnt.lstm.{layer}.bias": array(f"{lstm}bias_ih_l{layer}") + array(f"{lstm}bias_hh_l{layer}"),
-            }
-        last = f"joint.joint_net.{len(model.joint.joint_net) - 1}"
-        for part, source in (("enc", "joint.enc"), ("pred", "joint.pred"), ("out", last)):
-            weights[f"joint.{part}.weight"] = matrix(f"{source}.weight")
-            weights[f"joint.{part}.bias"] = array(f"{source}.bias")
-    return weights
 
 
 def _info(config: ConformerConfig, name: str, precisions: Sequence[Precision], settings: Settings) -> ModelInfo:
