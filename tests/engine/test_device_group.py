@@ -195,6 +195,20 @@ def test_a_row_that_fails_changes_nothing_and_no_other_notices(device: Model) ->
     assert all(same(both.export(owner), alone.export(owner)) for owner in "ac")
 
 
+def test_a_device_that_fails_is_told_to_every_row(device: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = group_of(device, "a", "b")
+    assert isinstance(group, DeviceGroup)
+
+    def lost(result: torch.Tensor) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
+
+    monkeypatch.setattr(group._staging, "download", lost)
+    window = np.zeros(device.mel.span(16), np.float32)
+    outcomes = group.run(Batch.of([0, 1], [Work(window, 2), Work(window, 2)]), 2)
+    assert [type(outcome) for outcome in outcomes] == [StepFailed, StepFailed]
+    assert "the device failed (CUDA error: an illegal memory access was encountered); close" in str(outcomes[0])
+
+
 def test_a_batch_may_be_any_rows_and_any_size(device: Model) -> None:
     """Views and gathered batches of every size give what a row gives alone."""
     windows = [windows_of(device, 160, utterance(60 + i, 9)) for i in range(6)]

@@ -44,11 +44,12 @@ def test_fp32_equals_onnxruntime_and_nemo(golden: Golden) -> None:
     """Every chunk size, streams that start at different ticks, batches that are views and gathered ones in turn."""
     for lookahead in golden.lookaheads:
         frames = lookahead + 1
+        spare = 6 * (lookahead == golden.lookaheads[0])  # without any, what rides along must write back what was there
         found, onnx = (
             encode(rows, golden.mels, starts=[0, 2, 5], order=np.random.RandomState(0))
             for rows in (
-                make_rows(golden.bundle, frames, 5, 6),
-                OnnxBackend(golden.bundle, "fp32", 1).rows(frames, 5, 6),
+                make_rows(golden.bundle, frames, 5, spare),
+                OnnxBackend(golden.bundle, "fp32", 1).rows(frames, 5, spare),
             )
         )
         for mine, other, nemo in zip(found, onnx, golden.encoded(lookahead), strict=True):

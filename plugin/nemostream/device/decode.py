@@ -195,13 +195,14 @@ class CtcTensors:
         best = logits.argmax(2)
         last, boost = self.previous[rows], self.boost[rows]
         every = torch.arange(len(rows), device=rows.device)
+        pieces = torch.arange(self.blank, device=rows.device)
         tokens, sure = [], []
         for t in range(encoded.shape[1]):
             its, raw = logits[:, t], best[:, t]
             # Whether a frame is blank or repeats is decided without terms (greedy.CtcDecoder._choose).
             emits = (raw != self.blank) & (raw != last) & (t < frames)
             scores = its[:, : self.blank] + self._terms.scores[boost]
-            repeats = torch.nn.functional.one_hot(last, self.blank + 1)[:, : self.blank].bool()
+            repeats = last[:, None] == pieces
             token = torch.where(repeats, -torch.inf, scores).argmax(1)
             tokens.append(torch.where(emits, token, -1).int())
             sure.append(torch.softmax(its, 1)[every, token])

@@ -26,6 +26,8 @@ class Graphs:
         self._captures = device.type == "cuda"
         self._graphs: dict[Hashable, tuple[Any, Tensor]] = {}
         self._pool: Any = None
+        # Always the same: what one stream has freed no other may take.
+        self._stream: Any = torch.cuda.Stream(device) if self._captures else None  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self._graphs)
@@ -39,15 +41,14 @@ class Graphs:
         """
         if not self._captures or key in self._graphs:
             return
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             for _ in range(WARM_UPS):
                 function()
-        torch.cuda.current_stream().wait_stream(beside)
+        torch.cuda.current_stream().wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads may load models meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
             out = function()
         self._pool = self._pool or graph.pool()
         self._graphs[key] = graph, out
