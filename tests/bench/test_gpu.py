@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +91,15 @@ def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         arguments(["sweep-81"])
     assert "no section sweep-81; there are baseline, memory, parity-embedded" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_page_are_its_own() -> None:
+    """They need a GPU, so tests/test_docs.py cannot run them."""
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    given = re.findall(r"^python -m bench.gpu (.*?)(?:  #.*)?$", page, re.M)
+    assert len(given) == 3 and all(arguments(shlex.split(line)) for line in given)
+    told = {re.sub("SHAPE|CHUNK", "", name) for name in re.findall(r"^\| `([a-z]+-?[A-Z]*)` \|", page, re.M)}
+    assert told == {re.sub(r"-.*", "-", name) for name in sections(GPU)}
 
 
 def test_the_plan_tries_the_numbers_that_are_asked_for() -> None:

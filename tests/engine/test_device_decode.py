@@ -56,7 +56,7 @@ class Device:
     """A decoder's tensors with the calls of Decoder, as DeviceGroup uses them."""
 
     def __init__(self, weights: Mapping[str, Floats], name: str, max_symbols: int) -> None:
-        self.terms = TermTables(len(weights["joint.out.bias"]) - 1, 512, CPU)
+        self.terms = TermTables(len(weights["joint.out.bias"]) - 1, 4096, CPU)
         self.rows = torch.arange(ROWS)
         if name == "rnnt":
             self.its: RnntTensors | CtcTensors = RnntTensors(weights, max_symbols, ROWS + 1, self.terms, CPU)
@@ -115,7 +115,10 @@ def test_tokens_are_those_of_the_host(toy_bundle: Bundle, frames: Floats, kind: 
     rng = np.random.RandomState(5)
     vocabulary = toy_bundle.info.vocab_size
     if boosted:
-        trees = [BoostingTree(rng.randint(0, vocabulary, (20, 3)).tolist(), vocabulary, alpha=8.0) for _ in range(2)]
+        # Beside any terms, those in which a piece is said again and again: CTC must not take its last one for them.
+        again = [[piece] * 3 for piece in range(vocabulary)]
+        lists = [[*rng.randint(0, vocabulary, (20, 3)).tolist(), *again] for _ in range(2)]
+        trees = [BoostingTree(phrases, vocabulary, alpha=8.0) for phrases in lists]
         for row, tree in ((0, trees[0]), (2, trees[1]), (3, trees[0])):
             device.boost(row, tree)
             other.boost(row, tree)

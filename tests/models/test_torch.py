@@ -68,6 +68,16 @@ def test_half_precision_stays_close_to_fp32(golden: Golden, precision: str) -> N
     assert np.sqrt(((exact - reduced) ** 2).mean() / (exact**2).mean()) < REDUCED[precision]
 
 
+def test_what_adds_up_over_the_layers_stays_float32(toy_bundle: Bundle) -> None:
+    """Norms on a GPU take nothing else, and their weights are float32."""
+    backend = TorchBackend.load(toy_bundle, "bf16", "cpu")
+    seen: list[tuple[torch.dtype, torch.dtype]] = []
+    for layer in backend.module.layers:
+        layer.register_forward_pre_hook(lambda layer, inputs: seen.append((inputs[0].dtype, inputs[2].dtype)))
+    backend.rows(2, 1, 0).step(1, noise(toy_bundle, 2)[None])
+    assert seen == [(torch.float32, torch.bfloat16)] * len(backend.module.layers)
+
+
 def test_a_prompt_reaches_its_row_alone(kind_bundle: Callable[[str], Bundle]) -> None:
     bundle = kind_bundle("prompt")
     mel = np.stack([noise(bundle, 1)] * 3)
