@@ -44,7 +44,7 @@ def test_fp32_equals_onnxruntime_and_nemo(golden: Golden) -> None:
     """Every chunk size, streams that start at different ticks, batches that are views and gathered ones in turn."""
     for lookahead in golden.lookaheads:
         frames = lookahead + 1
-        spare = 6 * (lookahead == golden.lookaheads[0])  # without any, what rides along must write back what was there
+        spare = 6 * (lookahead == golden.lookaheads[0])
         found, onnx = (
             encode(rows, golden.mels, starts=[0, 2, 5], order=np.random.RandomState(0))
             for rows in (
@@ -188,6 +188,22 @@ def test_a_step_without_commit_leaves_no_trace(toy_bundle: Bundle) -> None:
         assert np.array_equal(peeked.step(1, chunk), expected)
         plain.commit(np.array([0]))
         peeked.commit(np.array([0]))
+
+
+@pytest.mark.parametrize("frames", [1, 14])
+def test_a_row_that_rides_along_keeps_all_it_had(toy_bundle: Bundle, frames: int) -> None:
+    """With full rings and no spare columns: others commit in between, while it hears noise and keeps nothing."""
+    mel = log_mel(toy_bundle, utterance(1000, 13)[1])
+    plain, rides = make_rows(toy_bundle, frames, 2), make_rows(toy_bundle, frames, 2)
+    chunks = (len(mel) + 7) // (8 * frames)
+    assert chunks * frames > 75
+    for k in range(chunks):
+        batch = np.stack([chunk_of(mel, k, frames)] * 2)
+        rides.step(2, np.stack([batch[0], noise(toy_bundle, frames, k)]))
+        rides.commit(np.array([0]))
+        assert np.array_equal(rides.step(2, batch)[1], plain.step(2, batch)[1])
+        rides.commit(np.array([1]))
+        plain.commit(np.array([1]))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 14])
