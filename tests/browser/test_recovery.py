@@ -74,18 +74,16 @@ async def test_when_the_gateway_is_gone_and_there_again_captions_go_on(
         before = await tab.finals()
         await overlay.finals()
         first.process.kill()
-        lost = await tab.state("reconnecting")
-        assert lost.error
-        await overlay.state("reconnecting", "connecting")
+        first.wait()
     port = str(urlsplit(first.http).port)
     with GatewayProcess(*LOCAL, "--port", port, environment=engine):
-        back = await tab.state("live")
-        assert not back.error
+        seen = {one.segment for one in tab.painted.view.captions + overlay.painted.view.captions}
         for reader in tab, overlay:
-            seen = {one.segment for one in reader.painted.view.captions}
-            await reader.painted.until(
-                lambda view, seen=seen: any(one.final and one.segment not in seen for one in view.captions)
-            )
+            await reader.painted.until(lambda view: any(one.final and one.segment not in seen for one in view.captions))
+            states = [view.state for view in reader.painted.views]
+            assert "reconnecting" in states and states[-1] == "live"
+        assert any(view.state == "reconnecting" and view.error for view in tab.painted.views)
+        assert not tab.painted.view.error
         after = tab.painted.view
         assert [one.segment for one in after.captions[: len(before.finals)]] == [one.segment for one in before.finals]
         await tab.click("stop")

@@ -13,7 +13,7 @@ from playwright.async_api import Browser
 from nemostream_agent.chromium import write_wav
 from nemostream_agent.participant import RATE
 from tests.browser.speech import Sentence
-from tests.browser.tab import Tab, Tabs
+from tests.browser.tab import Tab, Tabs, settled
 from tests.gateway.process import GatewayProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -62,8 +62,9 @@ async def test_a_recording_is_read_while_it_is_heard(
     await tab.element("file").set_input_files(file)
     await tab.state("live")
     await tab.state("stopped")
-    view = await tab.painted.until(lambda view: bool(view.captions) and all(one.painted_ms for one in view.captions))
-    assert view.text.split().count("tonight") == view.text.split().count("refund") == 8
+    view = await tab.painted.until(
+        lambda view: view.text.split().count("tonight") == view.text.split().count("refund") == 8 and settled(view)
+    )
     assert (view.finals[-1].painted_ms or 0.0) - (view.finals[0].painted_ms or 0.0) > 200
     cues = webvtt.from_string(await tab.download("download-vtt")).captions
     assert " ".join(cue.text.replace("\n", " ") for cue in cues).split() == view.text.split()
