@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemostream.errors import DeviceError
 from nemostream.model import Model
 from nemostream.models import catalog
 from nemostream_agent.gateway import cli
-from nemostream_agent.gateway.legacy import SettingsError, chunk_ms_of, device_is_here
+from nemostream_agent.gateway.legacy import SettingsError, chunk_ms_of, device_of
 from tests.engine.driver import Driver
 from tests.gateway.clients import pcm, ws
 from tests.gateway.process import GatewayProcess
@@ -40,11 +42,15 @@ def test_what_is_no_context_is_a_typed_error(context: str) -> None:
         assert "ASR_ATT_CTX" in str(error)
 
 
-def test_the_processor_is_the_device() -> None:
-    for name in (None, "", "cpu", "CPU", "auto"):
-        device_is_here(name)
-    with pytest.raises(SettingsError, match="cuda:0"):
-        device_is_here("cuda:0")
+def test_a_device_is_the_processor_or_a_gpu_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [device_of(name) for name in (None, "", "auto", "cpu", "CPU")] == [None, None, None, "cpu", "cpu"]
+    with pytest.raises(SettingsError, match="is cpu or cuda, not tpu"):
+        device_of("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="no GPU"):
+        device_of("cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of("CUDA:0") == "cuda"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +58,7 @@ def test_the_processor_is_the_device() -> None:
     [
         "ASR_ATT_CTX=x",
         "ASR_ATT_CTX=70",
-        "ASR_DEVICE=cuda",
+        "ASR_DEVICE=tpu",
         "ASR_DECODER=beam",
         "ASR_PORT=high",
         "ASR_MAX_BATCH=0",

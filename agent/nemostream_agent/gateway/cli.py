@@ -21,7 +21,7 @@ from nemostream.errors import NemostreamError
 from . import logs, tracing
 from .app import create_app
 from .ice import Ice, check
-from .legacy import chunk_ms_of, device_is_here, unneeded
+from .legacy import chunk_ms_of, device_of, unneeded
 from .service import Service
 from .settings import Clip, Limits, LiveKitRooms, Settings, StreamOptions, endpointing_of
 
@@ -91,7 +91,12 @@ def gateway(
             envvar="NEMOSTREAM_ENDPOINTING_MS", help="silence that ends a segment, 0 for none; default: the model's"
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(envvar="ASR_DEVICE", help="cpu; there is no other yet")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            envvar=["NEMOSTREAM_DEVICE", "ASR_DEVICE"], help="cpu, or cuda for a GPU, of an engine that is started here"
+        ),
+    ] = None,
     max_batch: Annotated[
         int | None,
         typer.Option(
@@ -208,7 +213,6 @@ def gateway(
     ):
         if value is not None and value not in among:
             raise typer.BadParameter(f"{name} is {' or '.join(among)}, not {value}")
-    device_is_here(device)
     if chunk_ms is None and att_ctx is not None:
         chunk_ms = chunk_ms_of(att_ctx)
     logs.configure(cast(Literal["json", "text"], log_format))
@@ -224,6 +228,7 @@ def gateway(
             keyterms=tuple(keyterm or ()),
             endpointing=None if endpointing_ms is None else endpointing_of(endpointing_ms),
         ),
+        device=device_of(device),
         max_batch=max_batch,
         limits=Limits(
             soft=soft_streams if soft_streams is not None else max(1, max_streams * 4 // 5),

@@ -16,6 +16,7 @@ _BAD_REQUEST = (
     errors.UnsupportedChunk,
     errors.UnsupportedLanguage,
     errors.KeytermsError,
+    errors.DeviceError,
 )
 _BUSY = (errors.EngineFull, errors.EngineLost, errors.Overrun, errors.ModelMemory)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from nemostream.errors import NemostreamError
+from nemostream.model import require_device
 
 logger = logging.getLogger("nemostream.gateway")
 
@@ -31,10 +32,20 @@ def chunk_ms_of(att_ctx: str) -> int:
     return (HALVES.get(right, right) + 1) * FRAME_MS
 
 
-def device_is_here(device: str | None) -> None:
-    """Raises SettingsError unless it is the CPU."""
-    if device is not None and device.lower() not in ("", "cpu", "auto"):
-        raise SettingsError(f"ASR_DEVICE={device}: this version runs on the CPU; set ASR_DEVICE=cpu or unset it")
+def device_of(name: str | None) -> str | None:
+    """The engine's word for a device; None: none is named.
+
+    Raises:
+        SettingsError: it is none of these.
+        DeviceError: it is a GPU, and there is none here, or no torch.
+    """
+    known = {"": None, "auto": None, "cpu": "cpu", "cuda": "cuda", "cuda:0": "cuda"}
+    if (wanted := (name or "").strip().lower()) not in known:
+        raise SettingsError(f"--device (ASR_DEVICE) is cpu or cuda, not {name}")
+    device = known[wanted]
+    if device == "cuda":
+        require_device(device)
+    return device
 
 
 def unneeded(step_ms: str | None) -> None:

@@ -86,7 +86,8 @@ class Service:
         if self._owned is None:
             if self.settings.max_batch is not None:
                 os.environ["NEMOSTREAM_MAX_BATCH"] = str(self.settings.max_batch)
-            self._engine = registry.acquire(Shared(spawn=os.environ.get("NEMOSTREAM_SPAWN", "1") != "0"))
+            spawn = os.environ.get("NEMOSTREAM_SPAWN", "1") != "0"
+            self._engine = registry.acquire(Shared(spawn=spawn, device=self.settings.device))
         else:
             self._engine = self._owned
         self._client = Client(self._engine)

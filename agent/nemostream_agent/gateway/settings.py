@@ -98,6 +98,7 @@ class Settings:
         host, port: where it listens; port 0: any free one.
         models: names or paths that clients may ask for by name; the first is the default. Empty: the embedded one.
         defaults: of streams. Its audio format is not used.
+        device: of an engine that the gateway starts: "cpu", "cuda"; None: the engine's own default.
         max_batch: rows of one step of an engine that the gateway starts; None: as time allows.
         api_keys_file: lines "name:sha256"; see auth.py.
         api_keys: keys as they are, from the environment.
@@ -112,6 +113,7 @@ class Settings:
     port: int = 8000
     models: tuple[str, ...] = ()
     defaults: StreamOptions = field(default_factory=StreamOptions)
+    device: str | None = None
     max_batch: int | None = None
     limits: Limits = field(default_factory=Limits)
     clip: Clip = field(default_factory=Clip)

@@ -19,7 +19,7 @@ class Memory(BaseModel):
 
 class Encoder(BaseModel):
     backend: str = Field(description="what computes, and its version", examples=["onnxruntime 1.23.2"])
-    precision: str = Field(description="int8 or fp32")
+    precision: str = Field(description="int8, fp32, bf16 or fp16")
 
 
 class Capacity(BaseModel):
