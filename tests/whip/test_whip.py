@@ -80,7 +80,7 @@ def test_words_stand_where_they_were_said(spoken: Spoken) -> None:
     first, second = spoken.channel.of("final")
     assert first["reason"] == "endpoint"
     pause = second["start"] - first["end"]
-    assert 1.0 < pause < 2.5, f"1.5 s and what is quiet in the clips, not {pause}"
+    assert 1.0 < pause < 3.0, f"1.5 s and what is quiet in the clips, not {pause}"
     for final in (first, second):
         # Sent when its packet was complete: up to 20 ms behind; and nothing is faster than light.
         assert 0 <= final["at"] - (spoken.began_at + final["start"]) < 1.0
