@@ -3,6 +3,7 @@
 python -m bench.accuracy                                            # the embedded model, held-out voices
 python -m bench.accuracy --model en-starter best.nemo --chunk-ms 160,1120 --lead 0.3,5   # two, and which is better
 python -m bench.accuracy --manifest ../shared/data/public_test_en --decoder rnnt,ctc
+python -m bench.accuracy --model en-starter start --precision int8,fp32   # each in those of the two that its bundle has
 python -m bench.accuracy --clips 60 --room 0,5                # and through rooms that lose none and 5 % of packets
 
 Clips go through the engine's core as live streams, endpointing and all, 20 ms at a time on a clock of audio, many as
@@ -25,7 +26,7 @@ import argparse
 import itertools
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.accuracy import manifest, report
@@ -38,6 +39,7 @@ from bench.engine.report import machine
 from bench.speech import ROOT
 from nemostream.errors import NemostreamError
 from nemostream.models import catalog
+from nemostream.models.bundle import MANIFEST, read_info
 from nemostream_agent.livekit_server import ServerError
 
 SHARED = Path(os.environ.get("SHARED", ROOT.parent / "shared"))
@@ -122,7 +124,7 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> None:
     rows: list[Row] = []
     judged: dict[Variant, dict[Way, Judged]] = {}
     print(report.heading(), flush=True)
-    for (name, path), precision in itertools.product(paths.items(), options.precision):
+    for name, path, precision in _precisions(paths, options.precision):
         for variant, way, its, flush in sweep.of(name, path, precision):
             judged.setdefault(variant, {})[way] = its
             for kind, its_clips in kinds.items():
@@ -139,6 +141,17 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> None:
     }
     report.write_json(options.json, head, rows, found)
     report.write_png(options.png, rows, f"{len(clips)} clips of {head['manifest']}")
+
+
+def _precisions(paths: Mapping[str, Path], asked: Sequence[str | None]) -> Iterator[tuple[str, Path, str | None]]:
+    """Each model in every precision that is asked for and that it has; of those it lacks, one that no model has is
+    left in, for the error that says so."""
+    held = {name: read_info(path).precisions if (path / MANIFEST).exists() else None for name, path in paths.items()}
+    for (name, path), precision in itertools.product(paths.items(), asked):
+        its = held[name]
+        elsewhere = any(others is None or precision in others for others in held.values())
+        if its is None or precision is None or precision in its or not elsewhere:
+            yield name, path, precision
 
 
 def _differences(

@@ -23,7 +23,8 @@ from train.schedule import Schedule
 
 FRAME_SAMPLES = 1280
 POOL = 400
-"""Clips drawn for a batch; it is cut from them, sorted by length, so that little of it is padding."""
+"""Clips drawn for a batch, of a small corpus as many as it has; the batch is cut from them, sorted by length, so that
+little of it is padding."""
 MOST_ROWS = 96
 JOINED = 0.25
 """Share of rows in which a second sentence follows after a pause: speech goes on after an end of sentence."""
@@ -82,11 +83,12 @@ class Batches(Dataset[Batch]):
 
     def pick(self, clean: bool, speech_s: float, rng: np.random.Generator) -> list[tuple[Clip, ...]]:
         """Rows of one clip, or two that follow each other, of about one length and `speech_s` seconds together."""
-        singles, seconds = self.draw(POOL, rng), self.draw(POOL, rng)
-        joined = (rng.random(POOL) < JOINED) & (not clean)
+        size = min(POOL, len(self.clips))
+        singles, seconds = self.draw(size, rng), self.draw(size, rng)
+        joined = (rng.random(size) < JOINED) & (not clean)
         pool = [(a, b) if join else (a,) for a, b, join in zip(singles, seconds, joined, strict=True)]
         pool.sort(key=_samples)
-        start = int(rng.integers(POOL))
+        start = int(rng.integers(size))
         picked: list[tuple[Clip, ...]] = []
         total = 0
         for clips in pool[start:] + pool[:start][::-1]:  # a start near the end goes on with the next shorter ones

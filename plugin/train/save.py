@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from nemostream.models.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from nemostream.models.config import read_config
 from nemostream.models.heads import ConformerModel
 
 
@@ -51,6 +52,12 @@ class Template:
         if not any(name.endswith("tokenizer.model") for name in members):
             raise CheckpointError(f"{path}: no SentencePiece tokenizer.model in the archive; train from a BPE model.")
         return cls(raw, members, checkpoint)
+
+    def with_layers(self, layers: int) -> Template:
+        """The same, but for an encoder of so many layers, whose weights are yet to be trained."""
+        raw = {**self.raw, "encoder": {**self.raw["encoder"], "n_layers": layers}}
+        config = read_config(raw, self.checkpoint.path.name)
+        return replace(self, raw=raw, checkpoint=replace(self.checkpoint, config=config))
 
     @property
     def tokenizer(self) -> bytes:

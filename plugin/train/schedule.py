@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WARMUP_STEPS = 200
 COOL_SHARE = 0.2
 """The last part of the planned hours, over which the rate falls to zero."""
 
@@ -28,13 +27,18 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`hours`: audio to hear in all, counted with repetitions; it can be changed when a run is resumed."""
+    """`hours`: audio to hear in all, counted with repetitions; it can be changed when a run is resumed.
+
+    Steps count from the first one: speech is clean for `clean_steps`, RNN-T begins at `rnnt_step`, over `warm_steps` the
+    rate rises.
+    """
 
     hours: float = 3000.0
     peak_rate: float = 1e-3
     flat_steps: int = 0
     clean_steps: int = 0
     rnnt_step: int = 0
+    warm_steps: int = 200
 
     def stage(self, step: int) -> Stage:
         clean = step < self.clean_steps
@@ -46,6 +50,6 @@ class Schedule:
 
     def rate(self, step: int, hours: float) -> float:
         """Linear warm-up, constant, and a straight line to zero over the last fifth of the hours."""
-        warm = min(1.0, (step + 1) / WARMUP_STEPS)
+        warm = min(1.0, (step + 1) / self.warm_steps)
         cool = min(1.0, max(0.0, self.hours - hours) / (COOL_SHARE * self.hours))
         return self.peak_rate * warm * cool

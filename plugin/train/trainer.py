@@ -86,8 +86,9 @@ class Trainer:
         self.history = History()
         self.stopping = False
 
-    def run(self, minutes: float) -> None:
-        """Train until `minutes` have passed, the planned hours are heard, or `stopping` is set; then save."""
+    def run(self, minutes: float, last_step: int | None = None) -> None:
+        """Train until `minutes` have passed, `last_step` is done, the planned hours are heard, or `stopping` is set;
+        then save."""
         loader = DataLoader(
             self.batches,
             batch_size=None,
@@ -109,7 +110,7 @@ class Trainer:
             ended = self.hours >= self.schedule.hours
             if self.step % self.settings.evaluate_steps == 0 or ended:
                 self.evaluate()
-            done = self.stopping or now - begun >= minutes * 60 or ended
+            done = self.stopping or now - begun >= minutes * 60 or ended or self.step == last_step
             if done or now - saved >= self.settings.save_seconds:
                 self.save()
                 saved = time.monotonic()

@@ -81,9 +81,9 @@ def test_half_precision_halves_the_file(template: Template, tmp_path: Path) -> N
 
 
 def test_a_flat_start_learns_at_once(template: Template, tmp_path: Path) -> None:
-    schedule = Schedule(peak_rate=2e-2, flat_steps=8, clean_steps=8, rnnt_step=8)
+    schedule = Schedule(peak_rate=2e-3, flat_steps=8, clean_steps=8, rnnt_step=8, warm_steps=4)
     run = trainer(template, tmp_path, schedule, from_scratch=True)
-    rows = [run.advance(run.batches[step]) for step in range(8)]
+    rows = [run.advance(run.batches[0]) for _ in range(8)]  # of the same speech: others are harder or easier
     assert rows[-1]["flat"] < 0.8 * rows[0]["flat"]
     assert "rnnt" in run.advance(run.batches[8])
 
