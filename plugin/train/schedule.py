@@ -29,8 +29,8 @@ class Stage:
 class Schedule:
     """`hours`: audio to hear in all, counted with repetitions; it can be changed when a run is resumed.
 
-    Steps count from the first one: speech is clean for `clean_steps`, RNN-T begins at `rnnt_step`, over `warm_steps` the
-    rate rises.
+    Steps count from the first one: speech is clean for `clean_steps`, RNN-T begins at `rnnt_step`, and the rate rises
+    over `warm_steps`.
     """
 
     hours: float = 3000.0

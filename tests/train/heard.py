@@ -13,11 +13,11 @@ import torch
 
 from bench.accuracy import manifest
 from bench.accuracy.edits import Edits
-from nemostream.greedy import RnntDecoder
+from nemostream.greedy import RnntDecoder, Token
 from nemostream.model import Model
 from nemostream.models.checkpoint import FILTERS, WINDOW, read_checkpoint
 from nemostream.models.convert import decoder_weights
-from nemostream.protocol import NO_ENDPOINT, SAMPLE_RATE, Samples
+from nemostream.protocol import SAMPLE_RATE, Samples
 from tests.engine.driver import Driver
 from train.features import LogMel
 
@@ -72,26 +72,27 @@ def offline(nemo: Path, sounds: Sequence[Samples]) -> list[str]:
         encoded, frames = model.encoder(*features, LOOKAHEAD)
         decoder.reset(0)
         (tokens,) = decoder.step(np.arange(1), encoded.numpy(), frames.numpy().astype(np.intp))
-        texts.append("".join(config.tokens[token.id] for token in tokens).replace("▁", " ").strip())
+        texts.append(_text(config.tokens, tokens))
     return texts
 
 
 def streamed(bundle: Path, precision: str, sounds: Sequence[Samples]) -> list[str]:
     """Every sound as a stream of the engine, all of them in one batch."""
-    driver = Driver(
-        Model.load(bundle, precision, 1),
-        max_streams=len(sounds),
-        chunk_ms=CHUNK_MS,
-        decoder="rnnt",
-        endpointing=NO_ENDPOINT,  # what was learnt by heart comes late, and a segment that ends in a word parts it
-    )
+    model = Model.load(bundle, precision, 1)
+    driver = Driver(model, max_streams=len(sounds), chunk_ms=CHUNK_MS, decoder="rnnt")
     for stream, sound in enumerate(sounds):
         driver.open(stream)
         driver.push(stream, sound, run=False)
     driver.run()
     for stream in range(len(sounds)):
         driver.close(stream)
-    return [driver.text(stream) for stream in range(len(sounds))]
+    return [_text(model.bundle.tokens, driver.tokens[stream]) for stream in range(len(sounds))]
+
+
+def _text(pieces: Sequence[str], tokens: Sequence[Token]) -> str:
+    """Joined as they are. The engine's own text parts a word whose pieces are 400 ms apart, as those of what was learnt
+    by heart may be."""
+    return "".join(pieces[token.id] for token in tokens).replace("▁", " ").strip()
 
 
 def word_error_rate(said: Sequence[str], found: Sequence[str]) -> float:
