@@ -35,13 +35,24 @@ RETURN_PERIOD = 10.0
 @dataclass(slots=True)
 class Heard:
     """When a participant's track gave its first and its last frame, on the monotonic clock. A connection that is made
-    anew brings the same track once more (ours broke), or another track of another participant sid (theirs did)."""
+    anew brings the same track once more (ours broke), or another track of another participant sid (theirs did).
+
+    `seconds` is how much audio came. It never comes faster than it was said: where there is more than time since the
+    first frame, that frame lay somewhere before it was seen, and `since` moves back."""
 
     identity: str
     participant_sid: str
     track_sid: str
     since: float | None = None
     until: float | None = None
+    seconds: float = 0.0
+
+    def note(self, now: float, seconds: float) -> None:
+        """So much audio more has come."""
+        if self.since is None:
+            self.since = now
+        self.seconds += seconds
+        self.since = min(self.since, now - self.seconds)
 
 
 class RoomCaptions:
@@ -137,7 +148,7 @@ class TrackCaptions:
         self._heard = heard
         self._before = before
         if before is not None and before.track_sid == heard.track_sid:
-            heard.since = before.since
+            heard.since, heard.seconds = before.since, before.seconds
         self._audio = audio
         self._stream = stt.stream()
         self._muted = False
@@ -166,7 +177,7 @@ class TrackCaptions:
     async def _listen(self) -> None:
         fed: nemo.SpeechStream | None = None
         async for event in self._audio:
-            at = self._note_frame()
+            at = self._note_frame(event.frame.duration)
             if fed is not self._stream:
                 fed = self._stream
                 fed.start_time_offset = at
@@ -176,11 +187,12 @@ class TrackCaptions:
         if not self._stream.ended:
             self._stream.end_input()
 
-    def _note_frame(self) -> float:
-        """A frame has come; returns the seconds since the track's first."""
+    def _note_frame(self, seconds: float) -> float:
+        """A frame has come; returns where it begins, in seconds of the track."""
         now = time.monotonic()
-        if self._heard.since is None:
-            self._heard.since = now
+        first = self._heard.since is None
+        self._heard.note(now, seconds)
+        assert self._heard.since is not None
         if self._heard.until is None and self._before is not None and self._before.until is not None:
             lost = now - self._before.until
             if lost < RETURN_PERIOD:
@@ -189,7 +201,7 @@ class TrackCaptions:
         # Of a track that is gone the SDK makes up some frames yet.
         if not self._closing:
             self._heard.until = now
-        return now - self._heard.since
+        return 0.0 if first else now - seconds - self._heard.since
 
     async def _read(self) -> None:
         while True:

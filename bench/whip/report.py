@@ -101,7 +101,7 @@ def write_png(path: Path, rows: Sequence[Row], title: str) -> None:
     kinds = list(dict.fromkeys(row.weather for row in rows))
     names = ("before", "after", "caption_p50", "caption_p95", "final_p50", "final_p95")
     labels = ("before loss, p50", "after loss, p50", "caption, p50", "caption, p95", "final, p50", "final, p95")
-    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    figure, axes = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
     width = 0.8 / len(names)
     for i, (name, label) in enumerate(zip(names, labels, strict=True)):
         found = [[ms for r in rows if r.weather == kind and (ms := getattr(r, name)) is not None] for kind in kinds]
@@ -109,7 +109,6 @@ def write_png(path: Path, rows: Sequence[Row], title: str) -> None:
         axes.bar([k + (i - (len(names) - 1) / 2) * width for k in range(len(kinds))], heights, width, label=label)
     axes.set_xticks(range(len(kinds)), [described(kind) for kind in kinds])
     axes.set(ylabel="ms", title=title)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(fontsize=8, ncols=3, loc="outside lower center")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -60,15 +60,23 @@ class Reader:
     async def until(self, holds: Callable[[list[Caption]], bool]) -> list[Caption]:
         """All captions as soon as `holds` is true of them."""
 
-        async def wait() -> None:
-            async with self._news:
-                await self._news.wait_for(lambda: holds(self.captions))
-
         try:
-            await asyncio.wait_for(wait(), TIMEOUT)
+            await asyncio.wait_for(self._wait(holds), TIMEOUT)
         except TimeoutError:
             raise AssertionError(f"it did not come; there were {self.captions}") from None
         return self.captions
+
+    async def more_than(self, count: int) -> bool:
+        """Wait for a caption on top of `count`; False if none comes."""
+        try:
+            await asyncio.wait_for(self._wait(lambda captions: len(captions) > count), TIMEOUT)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _wait(self, holds: Callable[[list[Caption]], bool]) -> None:
+        async with self._news:
+            await self._news.wait_for(lambda: holds(self.captions))
 
     async def finals(self, identity: str, count: int = 1) -> list[Caption]:
         """The finals of `identity` as soon as there are `count`."""

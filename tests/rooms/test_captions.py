@@ -152,24 +152,31 @@ async def test_twelve_speak_at_once(server: LiveKitServer, room_name: str, engin
     names = ["monday", "tonight", "music", "refund"] * 3
     stt = RecordingSTT(engine=engine)
     async with CaptionedRoom(server, room_name, stt) as room:
-        speakers = await asyncio.gather(*(room.speaker(f"{i:02d}") for i in range(12)))
+        speakers = [await room.speaker(f"{i:02d}") for i in range(12)]
         streams = {s.identity: room.captions._tracks[s.microphone.publication.sid]._stream for s in speakers}
         await asyncio.gather(*(s.say(clip(name, RATE).pcm) for s, name in zip(speakers, names, strict=True)))
         await room.reader.until(lambda captions: all(finals_of(captions, who) for who in streams))
-        waiting, seen = dict(streams), 0
-        while waiting:
-            # What is final is told by audio that has come: with the last caption, all of it has.
-            await room.reader.until(lambda captions, seen=seen: len(captions) > seen)  # type: ignore[misc]
+        differ: dict[str, tuple[str, list[str]]] = {}
+        more = True
+        while more:
             seen = len(room.reader.captions)
-            finals = {who: finals_of(room.reader.captions, who) for who in waiting}
+            finals = {who: finals_of(room.reader.captions, who) for who in streams}
             # Of the silence behind, which goes on, four seconds: whatever was lost would be in them.
             heard = {
                 who: np.concatenate(stt.recording_of[stream])[: int((last_word(finals[who]) + 4) * 16_000)]
-                for who, stream in waiting.items()
+                for who, stream in streams.items()
             }
-            for who, text in (await asyncio.to_thread(offline, heard)).items():
-                if text and same(finals[who], text):
-                    del waiting[who]
+            texts = await asyncio.to_thread(offline, heard)
+            differ = {
+                who: (text, [caption.text for caption in finals[who]])
+                for who, text in texts.items()
+                if not text or not same(finals[who], text)
+            }
+            # What is final is told by audio that has come: with the last caption, all of it has.
+            more = bool(differ) and await room.reader.more_than(seen)
+        assert not differ, "heard, and its captions"
+        delays = [int(caption.attributes["nemostream.delay_ms"]) for caption in room.reader.captions]
+        assert min(delays) >= 0
     await eventually(lambda: engine.open_streams == 0)
 
 
