@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -18,6 +20,8 @@ from nemostream_agent.room_captions import RoomCaptions
 from tests.adapter.helpers import TEXTS, Pcm, eventually
 
 TIMEOUT = 30.0
+QUIET = 5.0
+"""Seconds without a caption behind which none comes of what was said."""
 
 
 class Speaker:
@@ -67,9 +71,9 @@ class Reader:
         return self.captions
 
     async def more_than(self, count: int) -> bool:
-        """Wait for a caption on top of `count`; False if none comes."""
+        """Wait for a caption on top of `count`; False if none comes within QUIET."""
         try:
-            await asyncio.wait_for(self._wait(lambda captions: len(captions) > count), TIMEOUT)
+            await asyncio.wait_for(self._wait(lambda captions: len(captions) > count), QUIET)
         except TimeoutError:
             return False
         return True
@@ -138,7 +142,12 @@ class CaptionedRoom:
         return speaker
 
     async def hears(self, speaker: Speaker) -> None:
-        await eventually(lambda: speaker.microphone.publication.sid in self.captions._tracks)
+        sid = speaker.microphone.publication.sid
+        try:
+            await eventually(lambda: sid in self.captions._tracks)
+        except TimeoutError:
+            seen = {p.identity: list(p.track_publications.items()) for p in self.agent.remote_participants.values()}
+            raise AssertionError(f"the agent does not hear {speaker.identity}'s {sid}; it sees {seen}") from None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -150,13 +159,18 @@ class CaptionedRoom:
         await self._stt.aclose()
 
 
+STALL = 0.3
+"""Seconds without a push, of two that come 80 ms apart; at 400 ms the engine takes what was said as all for now."""
+
+
 class RecordingSTT(nemo.STT):
-    """Keeps the PCM that each of its streams was given, and what became final."""
+    """Keeps the PCM that each of its streams was given, and how often it waited for it as long as STALL."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)  # type: ignore[arg-type]
         self.recordings: list[list[Pcm]] = []
         self.recording_of: dict[nemo.SpeechStream, list[Pcm]] = {}
+        self.stalls_of: dict[nemo.SpeechStream, int] = {}
 
     def stream(
         self, *, language: NotGivenOr[str] = NOT_GIVEN, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
@@ -165,8 +179,14 @@ class RecordingSTT(nemo.STT):
         push, recording = stream.push_frame, []
         self.recordings.append(recording)
         self.recording_of[stream] = recording
+        self.stalls_of[stream] = 0
+        before = math.inf
 
         def record(frame: rtc.AudioFrame) -> None:
+            nonlocal before
+            now = time.monotonic()
+            self.stalls_of[stream] += now - before > STALL
+            before = now
             recording.append(np.frombuffer(frame.data, np.int16).copy())
             push(frame)
 
