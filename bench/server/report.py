@@ -89,7 +89,9 @@ def write_png(path: Path, rows: Sequence[Row], title: str) -> None:
                     points.setdefault(row.streams, []).append(ms)
             values = [statistics.median(points[n]) for n in sorted(points)]
             axes.plot(sorted(points), values, style, color=f"C{index}", label=f"{what} text, {part}")
-    axes.set(xlabel="streams", ylabel="ms", title=title, xscale="log", yscale="log")
+    axes.set(xlabel="streams", ylabel="ms", title=title)
+    if any(len(line.get_xdata()) for line in axes.lines):  # no row may have counted, and nothing has no logarithm
+        axes.set(xscale="log", yscale="log")
     axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

@@ -160,13 +160,17 @@ def test_a_row_counts_words_streams_and_time() -> None:
     assert row.valid
 
 
-def test_a_row_that_the_clients_were_too_slow_for_does_not_count() -> None:
+def test_a_row_that_the_clients_were_too_slow_for_does_not_count(tmp_path: Path) -> None:
     late = Load(client_lag_ms=(LAG_MS + 1, LAG_MS + 1), client_cpu=0.1)
     busy = Load(client_lag_ms=(1.0, 1.0), client_cpu=0.99)
     rows = [row_of(1, [outcome(0, "a")], ["a"], ["a"], 1.0, held) for held in (late, busy, QUIET)]
     assert [row.valid for row in rows] == [False, False, True]
     assert report.line(rows[:1]).endswith("| no: the clients were late |")
     assert report.line(rows).endswith("| yes |")  # by the one round that counts
+    for shown in (rows, rows[:2]):  # a picture of what counts, be it nothing
+        report.write_png(tmp_path / "out.png", shown, "streams")
+        assert (tmp_path / "out.png").stat().st_size > 10_000
+        (tmp_path / "out.png").unlink()
 
 
 def test_rounds_stand_together() -> None:
