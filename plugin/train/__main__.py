@@ -62,17 +62,14 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clips", type=int, help="train on the first so many clips only")
     parser.add_argument("--steps", type=int, help="end this call at that step of the run")
-    parser.add_argument("--layers", type=int, help="of the encoder, from scratch; default: as --init has them")
+    parser.add_argument("--layers", type=int, help="of the encoder; more than --init has are grown from them")
     parser.add_argument("--flat-steps", type=int, default=0, help="steps of the flat start")
     parser.add_argument("--clean-steps", type=int, default=0, help="steps on speech that is left as it is")
     parser.add_argument("--rnnt-step", type=int, default=0, help="CTC alone up to that step")
     parser.add_argument("--warm-steps", type=int, default=200, help="steps over which the rate rises")
     chosen, _ = parser.parse_known_args(given)
     parser.set_defaults(**(SMALL if chosen.small else FULL if chosen.from_scratch else {}))
-    args = parser.parse_args(given)
-    if args.layers and not args.from_scratch:
-        parser.error("--layers makes another model, which has no weights yet; add --from-scratch")
-    return args
+    return parser.parse_args(given)
 
 
 def main() -> None:
@@ -98,7 +95,7 @@ def train(args: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     template = Template.read(args.init)
     if args.layers:
-        template = template.with_layers(args.layers)
+        template = template.with_layers(args.layers) if args.from_scratch else template.grown(args.layers)
     tokenizer = sentencepiece.SentencePieceProcessor(model_proto=template.tokenizer)
     encode, cache = tokenizer.encode, args.out / "pcm"
     held_out = held_out_sentences(args.held_out)

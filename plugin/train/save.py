@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 from nemostream.errors import CheckpointError
 from nemostream.models.checkpoint import (
@@ -59,6 +61,29 @@ class Template:
         config = read_config(raw, self.checkpoint.path.name)
         return replace(self, raw=raw, checkpoint=replace(self.checkpoint, config=config))
 
+    def grown(self, layers: int) -> Template:
+        """A deeper encoder that starts as what it grew from: behind each layer stand copies of it that add nothing yet,
+        as in progressive stacking (Gong et al., 2019) with branches that begin at zero (ReZero).
+
+        Raises:
+            CheckpointError: it has more layers already.
+        """
+        here = self.checkpoint.config.encoder.n_layers
+        if layers < here:
+            raise CheckpointError(
+                f"{self.checkpoint.path}: the encoder has {here} layers, which is more than {layers}."
+            )
+        deeper = self.with_layers(layers)
+        old = self.checkpoint.state
+        state = {name: value for name, value in old.items() if not name.startswith(LAYER)}
+        for layer in range(layers):
+            source = layer * here // layers
+            copy = layer > 0 and source == (layer - 1) * here // layers
+            prefix = f"{LAYER}{source}."
+            found = {name.removeprefix(prefix): value for name, value in old.items() if name.startswith(prefix)}
+            state |= {f"{LAYER}{layer}.{name}": v for name, v in (_adding_nothing(found) if copy else found).items()}
+        return replace(deeper, checkpoint=replace(deeper.checkpoint, state=state))
+
     @property
     def tokenizer(self) -> bytes:
         """The SentencePiece model."""
@@ -78,3 +103,18 @@ class Template:
         partial = path.with_suffix(".partial")
         write_checkpoint(partial, self.raw, state, self.members)
         os.replace(partial, path)
+
+
+LAYER = "encoder.layers."
+BRANCHES = ("feed_forward1.linear2", "self_attn.linear_out", "conv.pointwise_conv2", "feed_forward2.linear2")
+"""Where a layer's four branches come back to what they add to."""
+
+
+def _adding_nothing(layer: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The layer with branches of zero. It still normalises what comes out of a layer like it, so its own scale and shift
+    are those of that layer's output over its channels."""
+    scale, shift = layer["norm_out.weight"], layer["norm_out.bias"]
+    new = {n: torch.zeros_like(v) if n.rpartition(".")[0] in BRANCHES else v.clone() for n, v in layer.items()}
+    new["norm_out.weight"] = torch.full_like(scale, float((scale.square().mean() + shift.var(unbiased=False)).sqrt()))
+    new["norm_out.bias"] = torch.full_like(shift, float(shift.mean()))
+    return new
