@@ -70,9 +70,7 @@ class Template:
         """
         here = self.checkpoint.config.encoder.n_layers
         if layers < here:
-            raise CheckpointError(
-                f"{self.checkpoint.path}: the encoder has {here} layers, which is more than {layers}."
-            )
+            raise CheckpointError(f"{self.checkpoint.path}: {here} layers are more than {layers}; it can only grow.")
         deeper = self.with_layers(layers)
         old = self.checkpoint.state
         state = {name: value for name, value in old.items() if not name.startswith(LAYER)}
@@ -111,8 +109,8 @@ BRANCHES = ("feed_forward1.linear2", "self_attn.linear_out", "conv.pointwise_con
 
 
 def _adding_nothing(layer: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The layer with branches of zero. It still normalises what comes out of a layer like it, so its own scale and shift
-    are those of that layer's output over its channels."""
+    """The layer with branches of zero. It still normalises what comes out of a layer like it, so its own scale and
+    shift are those of that layer's output over its channels."""
     scale, shift = layer["norm_out.weight"], layer["norm_out.bias"]
     new = {n: torch.zeros_like(v) if n.rpartition(".")[0] in BRANCHES else v.clone() for n, v in layer.items()}
     new["norm_out.weight"] = torch.full_like(scale, float((scale.square().mean() + shift.var(unbiased=False)).sqrt()))

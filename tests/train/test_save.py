@@ -42,5 +42,5 @@ def test_it_does_not_shrink() -> None:
     template = Template.read(START)
     same = template.grown(8)
     assert all(torch.equal(value, same.checkpoint.state[name]) for name, value in template.checkpoint.state.items())
-    with pytest.raises(CheckpointError, match="has 8 layers, which is more than 7"):
+    with pytest.raises(CheckpointError, match="8 layers are more than 7"):
         template.grown(7)
