@@ -20,16 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
 CACHE = ROOT / ".cache" / "bundles"
 
-IN_REAL_TIME = {"adapter", "bench", "browser", "gateway", "rooms", "whip"}
-"""Folders of tests that speak as people do. With two processes (make test) they are one's, in turn, for beside each
-other they would have no time; all others are the other's."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent.name in IN_REAL_TIME:
-            item.add_marker(pytest.mark.xdist_group("real time"))
-
 
 def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
