@@ -29,6 +29,10 @@ from nemostream.models.checkpoint import (
 from nemostream.models.config import read_config
 from nemostream.models.heads import ConformerModel
 
+LAYER = "encoder.layers."
+BRANCHES = ("feed_forward1.linear2", "self_attn.linear_out", "conv.pointwise_conv2", "feed_forward2.linear2")
+"""Where a layer's four branches come back to what they add to."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
@@ -101,11 +105,6 @@ class Template:
         partial = path.with_suffix(".partial")
         write_checkpoint(partial, self.raw, state, self.members)
         os.replace(partial, path)
-
-
-LAYER = "encoder.layers."
-BRANCHES = ("feed_forward1.linear2", "self_attn.linear_out", "conv.pointwise_conv2", "feed_forward2.linear2")
-"""Where a layer's four branches come back to what they add to."""
 
 
 def _adding_nothing(layer: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -157,7 +157,7 @@ async def test_twelve_speak_at_once(server: LiveKitServer, room_name: str, engin
         streams = {s.identity: room.captions._tracks[s.microphone.publication.sid]._stream for s in speakers}
         await asyncio.gather(*(s.say(clip(name, RATE).pcm) for s, name in zip(speakers, names, strict=True)))
         await room.reader.until(lambda captions: all(finals_of(captions, who) for who in streams))
-        whole, more = False, True
+        more = True
         while more:
             finals = {who: finals_of(room.reader.captions, who) for who in streams}
             seen = len(room.reader.captions)
