@@ -20,7 +20,6 @@ from nemostream.device.decode import RnntTensors
 from nemostream.device.fused import iterations
 from nemostream.device.graphs import Graphs
 from nemostream.device.group import DeviceGroup
-from nemostream.encoders.torch import encode
 from nemostream.protocol import Samples
 
 
@@ -150,7 +149,7 @@ def _groups(plan: Plan, source: Source) -> Any:
 def _parts(group: DeviceGroup, size: int) -> dict[str, Callable[[], Tensor]]:
     state, decoder = group._state, group._decoders_here["rnnt"]
     assert isinstance(decoder, RnntTensors)
-    module, mel, t = group._backend.module, group._mel_here, group.chunk_frames
+    encode, mel, t = group._encode, group._mel_here, group.chunk_frames
     device = group._backend.device
     rows, zeros = torch.arange(size, device=device), torch.zeros(size, dtype=torch.int64, device=device)
     samples = torch.zeros((size, group.lanes.span), device=device)
@@ -158,7 +157,7 @@ def _parts(group: DeviceGroup, size: int) -> dict[str, Callable[[], Tensor]]:
     graphs = Graphs(device)
     with torch.inference_mode():
         heard = mel(samples, keep)
-        encoded, *new = encode(module, state, rows, heard, zeros, False)
+        encoded, *new = encode(rows, heard, zeros, False)
 
     def commit() -> Tensor:
         state.commit(rows, new, keep)
@@ -166,7 +165,7 @@ def _parts(group: DeviceGroup, size: int) -> dict[str, Callable[[], Tensor]]:
 
     functions: dict[str, Callable[[], Tensor]] = {
         "mel": lambda: mel(samples, keep),
-        "encoder": lambda: encode(module, state, rows, heard, zeros, False)[0],
+        "encoder": lambda: encode(rows, heard, zeros, False)[0],
         "decoding": lambda: decoder.step(rows, encoded, frames, keep, iterations(t)).token,
         "commit": commit,
     }

@@ -22,12 +22,13 @@ from bench.random_model import CONV_KERNEL, LEFT_CONTEXT, SHAPES, Shape
 from bench.random_weights import TUNING_SECONDS, TUNING_STREAMS, draw_weights, triangles
 from nemostream.device.group import DeviceGroup
 from nemostream.encoders import Floats
-from nemostream.encoders.torch import TorchBackend, make_step
+from nemostream.encoders.torch import TorchBackend
 from nemostream.mel import MelFilters
 from nemostream.models.checkpoint import FILTERS, WINDOW, Checkpoint
 from nemostream.models.config import ConformerConfig, EncoderConfig, MelConfig, TransducerConfig
 from nemostream.models.decoder_weights import decoder_weights
 from nemostream.models.initializers import read_initializers
+from nemostream.models.restore import make_step
 from nemostream.models.step import StreamingStep
 
 ASSETS = Path(__file__).resolve().parent.parent.parent / "plugin" / "nemostream" / "assets" / "en-starter"
@@ -100,7 +101,7 @@ class OnDevice:
 def drawn(shape: str, seed: int = 0) -> Source:
     """Random weights of that shape (bench.random_model.SHAPES, or "tiny" for tests)."""
     wanted = TINY if shape == "tiny" else SHAPES[shape]
-    config = _config(wanted)
+    config = config_of(wanted)
     front = {WINDOW: torch.hann_window(config.mel.win, periodic=False), FILTERS: triangles(config.mel.n_mels)}
     streams, seconds = (4, 8.0) if shape == "tiny" else (TUNING_STREAMS, TUNING_SECONDS)
     talk = [tones(stream, seconds) for stream in range(streams)]
@@ -142,7 +143,8 @@ def embedded() -> Source:
         return Source(info, dict(heads), lambda: make_step(cast(Any, info), weights, "the embedded model"))
 
 
-def _config(shape: Shape) -> ConformerConfig:
+def config_of(shape: Shape) -> ConformerConfig:
+    """Of a .nemo of that shape."""
     encoder = EncoderConfig(
         n_mels=shape.mels,
         n_layers=shape.layers,

@@ -202,6 +202,28 @@ def calibrate(
 
 
 @app.command()
+def plan(
+    model: Annotated[str | None, typer.Argument(help="a name, a bundle folder, or a .nemo file")] = None,
+    precision: Annotated[str, typer.Option(help="bf16, fp16 or fp32")] = "bf16",
+    max_streams: Annotated[int, typer.Option(min=1, help="rows of a step at most, as serve is to have")] = 256,
+    target: Annotated[str | None, typer.Option(help="a GPU that is elsewhere, as sm89; default: the one here")] = None,
+) -> None:
+    """Build TensorRT's plans of MODEL, one for each chunk size. An engine does that itself when it loads a model."""
+    from nemostream.model import require_device
+    from nemostream.models import catalog
+    from nemostream.models.bundle import load_bundle
+
+    require_device("cpu")  # torch makes the graph that TensorRT is given
+    from nemostream.encoders.tensorrt import make_plans, plan_folder
+
+    chosen = _one_of("precision", precision, Literal["bf16", "fp16", "fp32"])
+    bundle = load_bundle(catalog.resolve(model))
+    with _stderr.status("looking") as status:
+        for path in make_plans(bundle, chosen, max_streams, plan_folder(), status.update, target):
+            typer.echo(path)
+
+
+@app.command()
 def models() -> None:
     """The models that can be named: those here, and those that NVIDIA has on the hub. Columns are parted by tabs."""
     from nemostream.models import catalog

@@ -147,4 +147,4 @@ def _file(model: Model, threads: int | None) -> Path:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     setting = [model.bundle.hash, model.precision, model.backend.name, threads or cores, machine.processor(), package()]
     digest = hashlib.sha256(msgspec.json.encode(setting)).hexdigest()[:16]
-    return catalog._cache() / "calibration" / f"{model.bundle.info.name}-{model.precision}-{digest}.json"
+    return catalog.cache() / "calibration" / f"{model.bundle.info.name}-{model.precision}-{digest}.json"

@@ -37,7 +37,7 @@ logger = logging.getLogger("nemostream")
 
 Deliver = Callable[[Sequence[Event]], None]
 Precision = Literal["int8", "fp32", "bf16", "fp16"]
-Encoder = Literal["onnx", "torch", "null"]
+Encoder = Literal["onnx", "torch", "tensorrt", "null"]
 Device = Literal["cpu", "cuda"]
 Item = tuple[int, Message | Pushes | None] | Callable[[], None]
 
@@ -57,7 +57,8 @@ class EngineConfig:
         peek: show what chunks of 560 ms and more hold before they are full, while there is nothing better to do.
         model_memory_mb: what loaded models may take together, by estimate (memory.py); models without streams make
             room for others, those used least recently first, the default one last. None: no limit.
-        encoder: "torch" computes in torch on the CPU too; "null" computes nothing: to measure all the rest.
+        encoder: "torch" computes in torch on the CPU too; "tensorrt" in TensorRT on a GPU, in torch where that cannot
+            be had; "null" computes nothing: to measure all the rest.
         device: "cuda" is a GPU, where torch computes all of a step and the rows are.
     """
 
@@ -152,7 +153,8 @@ class Engine:
             limit = self.config.model_memory_mb << 20
             self._on_thread(lambda: self._core.make_room(size, limit, awaited=set(self._lobby.models)))
         config = self.config
-        loaded = Model.load(path, config.precision, config.threads, config.encoder, config.device)
+        most = min(config.max_streams, config.max_batch or config.max_streams)
+        loaded = Model.load(path, config.precision, config.threads, config.encoder, config.device, most)
         self._core.add_model(model, loaded, size, calibration.cached(loaded, self.config.threads))
 
     def close(self) -> None:

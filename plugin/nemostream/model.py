@@ -78,7 +78,13 @@ class Model:
 
     @classmethod
     def load(
-        cls, path: Path, precision: str | None, threads: int | None, encoder: str = "onnx", device: str = "cpu"
+        cls,
+        path: Path,
+        precision: str | None,
+        threads: int | None,
+        encoder: str = "onnx",
+        device: str = "cpu",
+        most: int = 256,
     ) -> Model:
         """Load a bundle folder, or one of sherpa-onnx.
 
@@ -86,16 +92,17 @@ class Model:
             precision: "int8" or "fp32"; None takes the smallest the bundle holds. In torch: "fp32", "bf16" or "fp16";
                 None takes "bf16" on a GPU and "fp32" elsewhere.
             threads: of the encoder; None: one per core.
-            encoder: "onnx", "torch", or "null" for one that computes nothing (encoders/null.py).
-            device: "cpu", or "cuda" for a GPU, where torch computes.
+            encoder: "onnx", "torch", "tensorrt", or "null" for one that computes nothing (encoders/null.py).
+            device: "cpu", or "cuda" for a GPU, where torch computes unless it is "tensorrt".
+            most: rows of a step, where that must be known beforehand.
 
         Raises:
             BundleError: the folder cannot be used.
             DeviceError: there is no such device or no torch, or it has no such precision.
             EngineFull: the device has no memory for the model.
         """
-        if encoder != "null" and (device != "cpu" or encoder == "torch"):
-            return cls._load_torch(path, precision, device)
+        if encoder != "null" and (device != "cpu" or encoder in ("torch", "tensorrt")):
+            return cls._load_resident(path, precision, device, most if encoder == "tensorrt" else None)
         if is_sherpa(path):
             return cls._load_sherpa(path, precision, threads, encoder)
         bundle = load_bundle(path)
@@ -112,18 +119,22 @@ class Model:
         return cls(bundle, OnnxBackend(bundle, chosen, threads), chosen)
 
     @classmethod
-    def _load_torch(cls, path: Path, precision: str | None, device: str) -> Model:
+    def _load_resident(cls, path: Path, precision: str | None, device: str, most: int | None) -> Model:
+        """`most`: in TensorRT, with so many rows in a step at most."""
         chosen = precision or ("fp32" if device == "cpu" else "bf16")
         if is_sherpa(path):
             raise DeviceError(f"{path} is an export for sherpa-onnx, which runs on device cpu alone; give its .nemo")
         require_device(device)
         from nemostream.device.group import DeviceGroup
-        from nemostream.encoders.torch import DTYPES, TorchBackend
+        from nemostream.encoders.resident import DTYPES
+        from nemostream.encoders.tensorrt import tensorrt_if_here
+        from nemostream.encoders.torch import TorchBackend
 
         if chosen not in DTYPES:
             raise DeviceError(f"torch computes in {', '.join(DTYPES)}, not {chosen}; choose one, or device cpu")
         bundle = load_bundle(path)
-        return cls(bundle, TorchBackend.load(bundle, chosen, device), chosen, group=DeviceGroup)
+        backend = None if most is None else tensorrt_if_here(bundle, chosen, device, most)
+        return cls(bundle, backend or TorchBackend.load(bundle, chosen, device), chosen, group=DeviceGroup)
 
     @classmethod
     def _load_sherpa(cls, path: Path, precision: str | None, threads: int | None, encoder: str) -> Model:
@@ -196,9 +207,8 @@ class Model:
         return chunk_ms // self.frame_ms
 
     def spare_frames(self, chunk_frames: int) -> int:
-        """Frames that the uncommitted steps of a flush write at most: all but the last of ceil((chunk + P) / chunk)."""
-        chunk = chunk_frames * self.frame_samples
-        return -(-self.flush_samples // chunk) * chunk_frames
+        """Frames that the uncommitted steps of a flush write at most."""
+        return self.bundle.info.spare_frames(chunk_frames)
 
     def decoder_name(self, wanted: str | None) -> str:
         """The decoder to use.
@@ -222,11 +232,11 @@ class Model:
 def require_device(device: str) -> None:
     """Raises DeviceError unless torch is installed and finds `device`: "cpu", or "cuda" for a GPU."""
     try:
-        from nemostream.encoders.torch import find_device
+        from nemostream.encoders.resident import find_device
     except ImportError as error:
         raise DeviceError(
-            f"device {device} needs torch, which is not installed ({error}); run pip install "
-            "'livekit-plugins-nemo[convert]', or use device cpu"
+            f"this (device {device}) needs torch, which is not installed ({error}); run pip install "
+            "'livekit-plugins-nemo[convert]', or use device cpu with onnxruntime"
         ) from error
     find_device(device)
 

@@ -14,7 +14,8 @@ import torch
 
 from nemostream.encoders import EncoderRows, Floats
 from nemostream.encoders.onnx import OnnxBackend
-from nemostream.encoders.torch import TorchBackend, TorchRows
+from nemostream.encoders.resident import ResidentRows
+from nemostream.encoders.torch import TorchBackend
 from nemostream.errors import BundleError, DeviceError, EngineFull, SnapshotError, StepFailed, UnsupportedChunk
 from nemostream.greedy import RnntDecoder
 from nemostream.models import catalog
@@ -31,7 +32,7 @@ REDUCED: dict[str, float] = {"bf16": 2e-2, "fp16": 2e-3}
 """Of the frames' root mean square; 6.1e-3 and 7.4e-4 were seen."""
 
 
-def make_rows(bundle: Bundle, frames: int, capacity: int, spare: int = 0, precision: str = "fp32") -> TorchRows:
+def make_rows(bundle: Bundle, frames: int, capacity: int, spare: int = 0, precision: str = "fp32") -> ResidentRows:
     return TorchBackend.load(bundle, precision, "cpu").rows(frames, capacity, spare)
 
 
@@ -255,8 +256,8 @@ def test_a_front_end_in_slices_gives_the_same(toy_bundle: Bundle, monkeypatch: p
     mel = np.stack([noise(toy_bundle, frames, i) for i in range(5)])
     whole = make_rows(toy_bundle, frames, 5).step(5, mel).copy()
     monkeypatch.setattr("nemostream.encoders.torch.FRONT_MEL_FRAMES", 16 * frames)
-    rows = make_rows(toy_bundle, frames, 5)
-    front, widths = rows._module.front.front, list[int]()
+    backend = TorchBackend.load(toy_bundle, "fp32", "cpu")
+    rows, front, widths = backend.rows(frames, 5, 0), backend.module.front.front, list[int]()
     front.register_forward_pre_hook(lambda module, inputs: widths.append(len(inputs[0])))
     assert np.abs(rows.step(5, mel) - whole).max() < FP32 and widths == [2, 2, 1]
 

@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
     *("nemo_parity", "properties", "many_streams", "kills", "soak", "sharing", "lossy_room"),
-    *("sherpa_parity", "full_size", "schema", "training"),
+    *("sherpa_parity", "full_size", "plans", "schema", "training"),
 )
 
 

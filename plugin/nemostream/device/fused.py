@@ -1,7 +1,7 @@
 """A step from samples to tokens as functions on tensors that stay where they are: mel, encoder, decoding, commit. No
 branch depends on data and nothing is copied to the host, so that each can be captured (graphs.py).
 
-    fused = Fused(module, LogMel(filters), state, {"rnnt": decoder}, capacity)
+    fused = Fused(encode, LogMel(filters), state, {"rnnt": decoder}, capacity)
     packed = fused.step(samples, numbers, gathered=False)      # (3N + 1, B) int32
     packed = fused.more(numbers)                               # rows that are still open go on
 
@@ -19,9 +19,8 @@ from torch import Tensor
 
 from nemostream.device.decode import CtcTensors, RnntTensors, Said
 from nemostream.device.features import LogMel
+from nemostream.encoders.resident import Encode
 from nemostream.encoders.tensors import RowTensors
-from nemostream.encoders.torch import encode
-from nemostream.models.step import StreamingStep
 
 MORE = 4
 """Iterations of RNN-T with which rows that have more to say go on."""
@@ -38,12 +37,10 @@ def iterations(chunk_frames: int) -> int:
 
 
 class Fused:
-    """One group's step: its module, the rows' state, its decoders."""
+    """One group's step: its encoder, the rows' state, its decoders."""
 
-    def __init__(
-        self, module: StreamingStep, mel: LogMel, state: RowTensors, decoders: Decoders, max_batch: int
-    ) -> None:
-        self._module, self._mel, self._state, self._decoders = module, mel, state, decoders
+    def __init__(self, encode: Encode, mel: LogMel, state: RowTensors, decoders: Decoders, max_batch: int) -> None:
+        self._encode, self._mel, self._state, self._decoders = encode, mel, state, decoders
         for decoder in decoders.values():
             if isinstance(decoder, RnntTensors):
                 decoder.room(max_batch, state.chunk_frames)
@@ -80,7 +77,7 @@ class Fused:
         """
         rows, prompts, first, keep = numbers[:4]
         mel = self._mel(samples, first.bool())
-        encoded, *new = encode(self._module, self._state, rows, mel, prompts, gathered)
+        encoded, *new = self._encode(rows, mel, prompts, gathered)
         finite = torch.isfinite(encoded).flatten(1).all(1)
         numbers[3:].mul_(finite)
         kept, t = keep.bool(), self._state.chunk_frames

@@ -26,8 +26,8 @@ from nemostream.device.graphs import Graphs
 from nemostream.device.staging import Staging
 from nemostream.device.terms import STATES, TermTables
 from nemostream.encoders import Arrays, Indices, RowState, check_row
+from nemostream.encoders.resident import ResidentBackend
 from nemostream.encoders.tensors import enough_memory
-from nemostream.encoders.torch import TorchBackend
 from nemostream.errors import EngineFull, SnapshotError, StepFailed
 from nemostream.greedy import Token
 from nemostream.group import Group, Outcome
@@ -53,10 +53,11 @@ class DeviceGroup(Group):
     def _make_room(self) -> bool:
         """Raises EngineFull if the device has no memory for the rows, or for the largest step over them."""
         backend, capacity = self.model.backend, self.rows.capacity
-        assert isinstance(backend, TorchBackend)
+        assert isinstance(backend, ResidentBackend)
         self._backend = backend
         self._state = backend.state(self.chunk_frames, capacity, self.model.spare_frames(self.chunk_frames))
         self._sizes = buckets(capacity)
+        self._encode = backend.encoder(self._state, self._size(self._max_batch))
         self._trees: dict[int, BoostingTree] = {}
         self._trying: set[Hashable] = set()
         self._decoders_here: dict[str, RnntTensors | CtcTensors] = {}
@@ -80,7 +81,7 @@ class DeviceGroup(Group):
             else:
                 made = CtcTensors(bundle.weights, rows, self._terms, device)
             decoders = {**self._decoders_here, decoder: made}
-            fused = Fused(self._backend.module, self._mel_here, self._state, decoders, largest)
+            fused = Fused(self._encode, self._mel_here, self._state, decoders, largest)
             staging = Staging(largest, self.lanes.span, fused.numbers, fused.results, device)
             aside = [torch.zeros_like(tensor) for tensor in made.small]
             graphs = Graphs(device)
@@ -174,7 +175,7 @@ class DeviceGroup(Group):
     def _fill(self, batch: Batch, keep: Flags, dense: int | None) -> tuple[Indices, int]:
         """Put what the rows are to do where the device fetches it; where each of them stands, and the batch's size."""
         count = dense or len(batch)
-        size = self._sizes[bisect_left(self._sizes, count)]
+        size = self._size(count)
         numbers, samples = self._staging.numbers(size), self._staging.samples
         numbers[:] = 0
         # Fillers keep nothing: rows behind the batch, or the one that is nobody's.
@@ -197,6 +198,10 @@ class DeviceGroup(Group):
         for i, work in batch.work.items():
             samples[at[i]] = work.samples
         return at, size
+
+    def _size(self, count: int) -> int:
+        """Of a batch that `count` rows fit into."""
+        return self._sizes[bisect_left(self._sizes, count)]
 
     def _replay(self, at: Indices, size: int, gathered: bool) -> list[Outcome]:
         """What was filled in, for the rows that stand at `at`. The device is waited for once, unless a row says more

@@ -9,6 +9,7 @@ A row crosses over to arrays in float32 under the names of RowArrays: what one b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from nemostream.models.info import EncoderInfo, MelInfo
 
 RETRY_AFTER = 5.0
+ALIGNMENT = 256
+"""Of addresses, in bytes, as TensorRT wants them."""
 _NO_MEMORY = "can't allocate memory"
 
 
@@ -43,10 +46,11 @@ class RowTensors:
     """Rings and small states of `capacity` rows, and of one more that is nobody's: what fills up a batch.
 
     Attributes:
-        position: (capacity + 1,) int64, frames committed since the row's reset.
-        rings: (2 * layers, capacity + 1, H, columns, d_head): keys and values of each layer in turn.
-        tails: (layers, capacity + 1, K - 1, D) of the convolutions.
-        front: s0 (float32), s1, s2 of the front end, each (capacity + 1, ...).
+        position: (rows,) int64, frames committed since the row's reset.
+        rings: (2 * layers, rows, H, columns, d_head): keys and values of each layer in turn; rows > capacity, so many
+            that each layer's begin at an address that ALIGNMENT divides.
+        tails: (layers, rows, K - 1, D) of the convolutions.
+        front: s0 (float32), s1, s2 of the front end, each (rows, ...).
         nobody: the row that is nobody's.
     """
 
@@ -64,9 +68,10 @@ class RowTensors:
         self.chunk_frames, self.spare_frames, self.nobody = chunk_frames, spare_frames, capacity
         self.columns = encoder.left_context + spare_frames
         self.window = encoder.left_context // chunk_frames * chunk_frames
-        rows, layers, channels = capacity + 1, encoder.n_layers, encoder.subsampling_channels
+        layers, channels, d_head = encoder.n_layers, encoder.subsampling_channels, encoder.d_model // encoder.n_heads
         first = mel.n_mels // 2 + 1
-        d_head = encoder.d_model // encoder.n_heads
+        of_row = self.columns * encoder.d_model, (encoder.conv_kernel - 1) * encoder.d_model
+        rows = _aligned(capacity + 1, [numbers * dtype.itemsize for numbers in of_row])
         with enough_memory(f"{capacity} rows"):
             # The largest first: what does not fit fails before it takes anything.
             ring = (2 * layers, rows, encoder.n_heads, self.columns, d_head)
@@ -88,7 +93,7 @@ class RowTensors:
     @property
     def row_bytes(self) -> int:
         """Of the device's memory, for each row."""
-        return sum(t.nbytes for t in (self.position, self.rings, self.tails, *self.front)) // (self.nobody + 1)
+        return sum(t.nbytes for t in (self.position, self.rings, self.tails, *self.front)) // len(self.position)
 
     @property
     def small(self) -> list[Tensor]:
@@ -190,6 +195,12 @@ class RowTensors:
         named += [(f"{'kv'[i % 2]}{i // 2}", ring) for i, ring in enumerate(rings)]
         named += [(f"s{i}", tensor[row].float().cpu().numpy()) for i, tensor in enumerate(self.front)]
         return named + [(f"c{i}", tail) for i, tail in enumerate(tails)]
+
+
+def _aligned(rows: int, row_bytes: Sequence[int]) -> int:
+    """The least number of rows, that many or more, whose tensors are multiples of ALIGNMENT."""
+    step = math.lcm(*(ALIGNMENT // math.gcd(ALIGNMENT, size) for size in row_bytes))
+    return -(-rows // step) * step
 
 
 def _keep(tensor: Tensor, rows: Tensor, fresh: Tensor, keep: Tensor) -> None:

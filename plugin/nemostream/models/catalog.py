@@ -32,12 +32,12 @@ def names() -> tuple[str, ...]:
 
 def downloaded() -> tuple[str, ...]:
     """Repositories of the hub that `resolve` knows because they were downloaded."""
-    return hub.downloaded(_cache())
+    return hub.downloaded(cache())
 
 
 def named(name: str) -> Path | None:
     """The bundle folder of a model that is known by its name: one that ships, or one that was downloaded."""
-    return _ASSETS / name if name in names() else hub.find(name, _cache())
+    return _ASSETS / name if name in names() else hub.find(name, cache())
 
 
 def resolve(name_or_path: str | Path | None) -> Path:
@@ -82,7 +82,7 @@ def download(name: str, revision: str | None = None, progress: hub.Progress = la
     def convert(path: Path, sha256: str, stem: str, languages: tuple[str, ...]) -> Path:
         return _converted(path, sha256, stem, languages, progress)
 
-    return hub.fetch(name, _cache(), convert, revision, progress)
+    return hub.fetch(name, cache(), convert, revision, progress)
 
 
 def _converted(
@@ -95,7 +95,7 @@ def _converted(
     """The bundle of a checkpoint, which is made by one process while the others wait for it."""
     from nemostream.models.convert import Settings, convert
 
-    folder = _cache() / "bundles" / hub.bundle_name(name, sha256)
+    folder = cache() / "bundles" / hub.bundle_name(name, sha256)
     if not folder.is_dir():
         with _alone(folder, progress):
             if not folder.is_dir():
@@ -123,6 +123,7 @@ def _alone(folder: Path, progress: hub.Progress) -> Iterator[None]:
         yield
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """The folder of what can be made again: XDG_CACHE_HOME/nemostream."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "nemostream"

@@ -7,13 +7,9 @@ The folder appears under its name only when it is complete and verified: it is b
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import shutil
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +40,6 @@ if TYPE_CHECKING:
     from nemostream.models.step import StreamingStep
 
 Progress = Callable[[str], None]
-OPSET = 17
 PREFERRED_CHUNK_FRAMES = 7
 """The default chunk is the longest on offer up to 560 ms: most of the long context's accuracy, text twice a second."""
 
@@ -151,6 +146,7 @@ def _export(source: _Source, work: Path, precisions: Sequence[Precision], say: P
         raise CheckpointError(
             f"{source.path}: converting needs onnx; run pip install 'livekit-plugins-nemo[convert]'."
         ) from error
+    from nemostream.models.export import export_step
     from nemostream.models.quantize import quantize_rows
 
     say("exporting the encoder")
@@ -158,7 +154,7 @@ def _export(source: _Source, work: Path, precisions: Sequence[Precision], say: P
         # Above 2 GB torch leaves the tensors as loose files beside the graph; onnx gathers them again.
         raw = Path(scratch) / "step.onnx"
         assert source.step is not None
-        _export_step(source.step, source.config, raw)
+        export_step(source.step, source.config.encoder, source.config.mel, raw)
         source.step = None  # the graphs are as large again
         if "fp32" in precisions:
             _save(onnx.load(raw), work / encoder_file("fp32"))
@@ -168,44 +164,6 @@ def _export(source: _Source, work: Path, precisions: Sequence[Precision], say: P
             quantize_rows(graph)
             _save(graph, work / encoder_file("int8"))
             refuse_fused(work / encoder_file("int8"))
-
-
-def _export_step(step: StreamingStep, whole: ConformerConfig, path: Path) -> None:
-    """Trace the step with B = 2, T = 2 and every ring column but the newest masked; all three sizes stay free."""
-    import torch
-
-    from nemostream.models.step import input_names, output_names, state_shapes
-
-    config = whole.encoder
-    batch, frames, columns = 2, 2, config.left_context
-    prompted = whole.prompt is not None
-    ring = torch.zeros(batch, config.n_heads, columns, config.d_model // config.n_heads)
-    tail = torch.zeros(batch, config.conv_kernel - 1, config.d_model)
-    example = (
-        torch.zeros(batch, 8 * frames, config.n_mels),
-        torch.zeros(batch, dtype=torch.int64),
-        torch.ones(batch, columns, dtype=torch.int64),
-        *([torch.zeros(batch, dtype=torch.int64)] if prompted else []),
-        *(torch.zeros(batch, *shape) for shape in state_shapes(config).values()),
-        *(tensor for _ in range(config.n_layers) for tensor in (ring, ring, tail)),
-    )
-    inputs, outputs = input_names(config.n_layers, prompted), output_names(config.n_layers)
-    free: dict[str, dict[int, str]] = {name: {0: "B"} for name in inputs + outputs}
-    free["mel"][1], free["age"][1], free["enc"][1] = "F", "C", "T"
-    for layer in range(config.n_layers):
-        for kind in "kv":
-            free[f"{kind}{layer}"][2], free[f"{kind}{layer}_new"][2] = "C", "T"
-    with _silence(), torch.no_grad():
-        torch.onnx.export(
-            step,
-            example,
-            str(path),
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes=free,
-            opset_version=OPSET,
-            dynamo=False,
-        )
 
 
 def _save(graph: onnx.ModelProto, path: Path) -> None:
@@ -281,16 +239,3 @@ def _info(config: ConformerConfig, name: str, precisions: Sequence[Precision], s
 def _languages(config: ConformerConfig) -> tuple[str, ...]:
     """Those that the model can be asked for; English where it cannot be asked."""
     return tuple(config.prompt.index) if config.prompt else ("en",)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """The exporter warns about every traced shape, on stdout, stderr and in the log; all of them are meant."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -92,6 +92,11 @@ class ModelInfo:
     emission_delay_ms: Millis = 0
     prompts: dict[str, Annotated[int, msgspec.Meta(ge=0, le=100_000)]] = field(default_factory=dict)
 
+    def spare_frames(self, chunk_frames: int) -> int:
+        """Frames that the uncommitted steps of a flush write at most: all but the last of ceil((chunk + P) / chunk)."""
+        chunk = chunk_frames * self.frame_samples
+        return -(-self.flush_silence_ms * 16 // chunk) * chunk_frames
+
     @property
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of everything in weights.npz; products are x @ W, so matrices are (in, out)."""

@@ -25,6 +25,7 @@ from nemostream.errors import BundleError
 if TYPE_CHECKING:
     from nemostream.encoders import Floats
     from nemostream.models.bundle import Bundle
+    from nemostream.models.info import ModelInfo
 
 _GRAPH, _INITIALIZER = 7, 5  # of ModelProto and GraphProto
 _DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _ENTRY_KEY, _ENTRY_VALUE = 1, 2, 8, 9, 13, 1, 2  # of TensorProto and its entries
@@ -44,9 +45,7 @@ def encoder_weights(bundle: Bundle) -> dict[str, Floats]:
     Raises:
         BundleError: the graph cannot be read.
     """
-    held = bundle.info.precisions
-    path = bundle.encoder("fp32" if "fp32" in held else held[0])
-    found = read_initializers(path)
+    found = read_initializers(bundle.encoder(precision_of(bundle.info)))
     weights: dict[str, Floats] = {}
     for name, array in found.items():
         if name.endswith(".int8"):
@@ -59,6 +58,11 @@ def encoder_weights(bundle: Bundle) -> dict[str, Floats]:
         ):
             weights[name] = array
     return weights
+
+
+def precision_of(info: ModelInfo) -> str:
+    """The graph that `encoder_weights` reads."""
+    return "fp32" if "fp32" in info.precisions else info.precisions[0]
 
 
 def read_initializers(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -128,7 +128,7 @@ class StreamingStep(nn.Module):
             new += columns
         if self.prompt is not None:
             assert prompt is not None
-            x = self.prompt(x, prompt, chunk)
+            x = _as(self.prompt(x, prompt, chunk), mel)
         return (x.view(chunk.batch, chunk.frames, self.width), *new)
 
     def reduce(self, dtype: torch.dtype) -> StreamingStep:
