@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from nemostream import transcribe
@@ -210,3 +213,35 @@ def test_a_video_without_sound_is_one_sentence(
             out.mux(track.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
         out.mux(track.encode(None))
     assert "no audio track" in fails(monkeypatch, capsys, "transcribe", str(file))
+
+
+def test_plans_are_built_once_for_a_gpu_that_is_elsewhere(
+    toy_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    command = ["plan", str(toy_bundle.path), "--target", "sm89", "--max-streams", "2", "--precision", "fp16"]
+    first = call(*command)
+    assert first.exit_code == 0, first.output
+    made = [Path(line) for line in first.stdout.splitlines()]
+    assert [f.name.rpartition("-")[0] for f in made] == [f"toy-{ms}ms-fp16" for ms in (80, 160, 560, 1120)]
+    before = [f.stat().st_mtime_ns for f in made]
+    assert call(*command).stdout == first.stdout and [f.stat().st_mtime_ns for f in made] == before
+
+
+def test_plans_that_cannot_be_built_are_refused(
+    toy_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = fails(monkeypatch, capsys, "plan", str(toy_bundle.path))
+    assert "TensorRT computes on a GPU, and there is none" in said
+    said = fails(monkeypatch, capsys, "plan", str(toy_bundle.path), "--target", "sm90")
+    assert "not sm90; run pip install 'livekit-plugins-nemo[tensorrt]'" in said
+    assert "int8 is no precision" in call("plan", "--precision", "int8").stderr
+
+
+def test_the_plans_of_the_page_are_asked_for_as_it_says() -> None:
+    """What it names needs a GPU, or minutes."""
+    page = (Path(__file__).parents[1] / "docs" / "gpu.md").read_text()
+    found = re.findall(r"nemostream plan (.*?)(?:`|\n)", page)
+    assert len(found) == 2
+    for line in found:
+        assert get_command(app).commands["plan"].make_context("plan", shlex.split(line))  # type: ignore[attr-defined]

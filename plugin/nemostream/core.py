@@ -20,7 +20,7 @@ from nemostream import admission
 from nemostream.cost import Line
 from nemostream.errors import EngineFull, NemostreamError, Overrun, StreamClosed
 from nemostream.figures import Figures
-from nemostream.group import Group
+from nemostream.group import Group, Meanwhile
 from nemostream.house import House
 from nemostream.idle import IdleWatch
 from nemostream.intake import Intake
@@ -153,21 +153,30 @@ class Core:
 
     def hear(self, owner: Hashable, pushes: Pushes) -> None:
         """Take audio of many streams: as `handle` of each, but faster. Never raises either."""
-        now = self.clock()
         try:
-            left, due = self._intake.take(owner, pushes, now)
+            left = self.hear_plain(owner, pushes)
         except Exception as error:
-            # A defect of ours, or no memory. What was taken cannot be told, and a word may not be lost unsaid.
-            logger.exception("audio of %d streams cannot be taken", len(pushes))
-            for stream in pushes.streams:
-                if (seat := self._seats.get((owner, stream))) is not None:
-                    self._fail(seat, error, retryable=True)
+            self.deafen(owner, pushes, error)
             return
+        for push in left:
+            self.handle(owner, push)
+
+    def hear_plain(self, owner: Hashable, pushes: Pushes) -> list[Push]:
+        """Take what of that audio only has to go into windows, which may be done while a step runs on a device; what is
+        left, in order, is for `handle`. What it raises is for `deafen`, once no step runs."""
+        now = self.clock()
+        left, due = self._intake.take(owner, pushes, now)
         for seat in due:
             self._emit(seat.key, seat.stream.usage())
             self._runner.refresh(seat, now)
-        for push in left:
-            self.handle(owner, push)
+        return left
+
+    def deafen(self, owner: Hashable, pushes: Pushes, error: Exception) -> None:
+        """A defect of ours, or no memory: what was taken of it cannot be told, and a word may not be lost unsaid."""
+        logger.error("audio of %d streams cannot be taken", len(pushes), exc_info=error)
+        for stream in pushes.streams:
+            if (seat := self._seats.get((owner, stream))) is not None:
+                self._fail(seat, error, retryable=True)
 
     def _miss(self, key: Key, message: Message) -> None:
         if isinstance(message, Flush):
@@ -282,9 +291,10 @@ class Core:
 
     # --- steps ---
 
-    def step(self) -> bool:
-        """Run the next step if one is due; True if something ran (ask again at once)."""
-        done = self._runner.step()
+    def step(self, meanwhile: Meanwhile = None) -> bool:
+        """Run the next step if one is due; True if something ran (ask again at once). While it runs on a device
+        `meanwhile` is called, which may `hear_plain`."""
+        done = self._runner.step(meanwhile)
         if done is None:
             return False
         self._take(done)

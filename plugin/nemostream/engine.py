@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -249,7 +250,7 @@ class Engine:
                 except Exception:
                     logger.exception("a message cannot be taken; it is dropped")
             try:
-                self._core.step()
+                self._core.step(self._hear_meanwhile)
             except Exception as error:
                 # A defect of ours: no owner may be left waiting for an answer that never comes.
                 logger.exception("the engine failed; its streams are closed")
@@ -257,6 +258,31 @@ class Engine:
             self._busy_since = None
             self._hand_out()
         self._say_goodbye()
+
+    def _hear_meanwhile(self) -> None:
+        """While a device computes: take the audio that came in meanwhile, up to the first that is more than audio."""
+        while not self._lobby:
+            with self._wake:
+                item = self._mail.popleft() if self._mail else None
+            if item is None:
+                return
+            number, pushes = item if isinstance(item, tuple) else (0, None)
+            if not isinstance(pushes, Pushes):
+                self._put_back([item])
+                return
+            try:
+                left = self._core.hear_plain(number, pushes)
+            except Exception as error:
+                self._put_back([partial(self._core.deafen, number, pushes, error)])
+                return
+            if left:
+                self._put_back([(number, push) for push in left])
+                return
+
+    def _put_back(self, items: Sequence[Item]) -> None:
+        """In front of all other mail."""
+        with self._wake:
+            self._mail.extendleft(reversed(items))
 
     def _next_mail(self) -> deque[Item] | None:
         """What came in, once there is something or a step is due; None: the engine is closed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,9 @@ class Counters:
     steps: int = 0
     retries: int = 0
 
+
+Meanwhile = Callable[[], None] | None
+"""What is to be done while a device computes. It may put audio into lanes, and change nothing else of a group."""
 
 Outcome = list[Token] | StepFailed
 """What a step gave one row: its tokens, or the reason why it has none."""
@@ -154,9 +157,9 @@ class Group:
         for row in rows[self.lanes.behind(rows)].tolist():
             self.load.slots[row].wait(now, behind=True)
 
-    def run(self, batch: Batch, dense: int | None) -> list[Outcome]:
+    def run(self, batch: Batch, dense: int | None, meanwhile: Meanwhile = None) -> list[Outcome]:
         """Run one chunk for each row. With `dense` the first n rows are the encoder's batch and those without work ride
-        along, keeping their state.
+        along, keeping their state. Where the step runs on a device, `meanwhile` is called while it does.
 
         A step that fails, wherever and with whatever exception, has committed nothing: it is tried again, then halved
         until the bad row stands alone. Its error is a StepFailed.

@@ -15,7 +15,7 @@ from nemostream import blas, scheduler
 from nemostream.encoders import Indices
 from nemostream.errors import StepFailed
 from nemostream.figures import Figures
-from nemostream.group import Group, Outcome
+from nemostream.group import Group, Meanwhile, Outcome
 from nemostream.house import House
 from nemostream.idle import IdleWatch
 from nemostream.meter import Meter
@@ -59,7 +59,7 @@ class Runner:
         if seat.stream.feed.ear is not None and seat.stream.feed.window_ready:
             self._listening[seat.key] = seat
 
-    def step(self) -> list[Done] | None:
+    def step(self, meanwhile: Meanwhile = None) -> list[Done] | None:
         """Run the next step if one is due, and what must come before it. None: nothing was."""
         listened = self._listen()
         skipped: list[Done] = [(seat, []) for seat in listened if seat.seated and seat.stream.feed.skips]
@@ -70,8 +70,8 @@ class Runner:
         if isinstance(plan, scheduler.Plan):
             group = self._house.groups[plan.key]
             self.figures.queue_delay_seconds.observe(max(0.0, self._clock() - plan.since))
-            return self.run(group, plan.rows, plan.dense)
-        looked = self._peek(plan) if self._may_peek else None
+            return self.run(group, plan.rows, plan.dense, meanwhile)
+        looked = self._peek(plan, meanwhile) if self._may_peek else None
         return [] if looked is None and listened else looked
 
     def wake_at(self) -> float | None:
@@ -83,18 +83,18 @@ class Runner:
         times = [t for t in (plan, self._idle.due) if t is not None]
         return min(times, default=None)
 
-    def run(self, group: Group, rows: Sequence[int], dense: int | None) -> list[Done]:
+    def run(self, group: Group, rows: Sequence[int], dense: int | None, meanwhile: Meanwhile = None) -> list[Done]:
         """One step for these rows."""
         index = np.array(rows, np.intp)
         batch = Batch.of_lanes(group.lanes, index, group.chunk_frames)
         for i in np.flatnonzero(~group.lanes.ready(index)).tolist():
             batch.put(i, self.of_row(group, rows[i]).stream.request_work())
-        return self._run(group, batch, dense)
+        return self._run(group, batch, dense, meanwhile)
 
-    def _run(self, group: Group, batch: Batch, dense: int | None) -> list[Done]:
+    def _run(self, group: Group, batch: Batch, dense: int | None, meanwhile: Meanwhile) -> list[Done]:
         started = self._clock()
         with blas.one_thread():
-            outcomes = group.run(batch, dense)
+            outcomes = group.run(batch, dense, meanwhile)
         now = self._clock()
         group.load.cost.observe(dense or len(batch), now - started, now)
         self.meter.add(now, now - started)
@@ -123,7 +123,7 @@ class Runner:
             logger.exception("stream %s cannot take its tokens", seat.key[1])
             return seat, error
 
-    def _peek(self, wake: float | None) -> list[Done] | None:
+    def _peek(self, wake: float | None, meanwhile: Meanwhile) -> list[Done] | None:
         """With nothing else to do until `wake`: show what long, unfinished chunks hold so far."""
         times = [t for t in (scheduler.step_bound(self._loads()), wake and wake - self._clock()) if t is not None]
         for group in self._house.groups.values():
@@ -136,7 +136,7 @@ class Runner:
                 if len(found) < limit and seat.live and (work := seat.stream.peek_work(PEEK_EVERY)):
                     found.append((row, work))
             if found:
-                return self._run(group, Batch.of(*zip(*found, strict=True)), None)
+                return self._run(group, Batch.of(*zip(*found, strict=True)), None, meanwhile)
         return None
 
     def _listen(self) -> list[Seat]:

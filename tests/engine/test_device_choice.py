@@ -24,6 +24,8 @@ from tests.engine.conftest import utterance
 NO_TORCH = (
     r"needs torch, which is not installed .*; run pip install 'livekit-plugins-nemo\[convert\]', or use device cpu"
 )
+AWAY = ("nemostream.device", "nemostream.encoders.t", "nemostream.encoders.resident")
+"""Modules that import torch."""
 NO_GPU = r"device cuda: torch \S+ \(built for .*\) finds no GPU; install NVIDIA's driver .* or use device cpu"
 
 
@@ -34,7 +36,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in sys.modules if n.startswith(("nemostream.device", "nemostream.encoders.t"))]:
+    for name in [n for n in sys.modules if n.startswith(AWAY)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
 

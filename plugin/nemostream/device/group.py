@@ -30,7 +30,7 @@ from nemostream.encoders.resident import ResidentBackend
 from nemostream.encoders.tensors import enough_memory
 from nemostream.errors import EngineFull, SnapshotError, StepFailed
 from nemostream.greedy import Token
-from nemostream.group import Group, Outcome
+from nemostream.group import Group, Meanwhile, Outcome
 from nemostream.lanes import Flags
 from nemostream.work import Batch
 
@@ -152,7 +152,7 @@ class DeviceGroup(Group):
             self._trees[target] = self._trees.pop(source)
 
     @torch.inference_mode()
-    def run(self, batch: Batch, dense: int | None) -> list[Outcome]:
+    def run(self, batch: Batch, dense: int | None, meanwhile: Meanwhile = None) -> list[Outcome]:
         """Run one chunk for each row; see Group.run. A row whose result is not finite has a StepFailed of its own."""
         trials = [(i, work) for i, work in batch.work.items() if not work.committed]
         keep = np.ones(len(batch), np.bool_)
@@ -162,7 +162,7 @@ class DeviceGroup(Group):
         try:
             self._copy(batch.rows[begin], self._fused.small, self._aside)
             at, size = self._fill(batch, keep, dense)
-            found = self._replay(at, size, dense is None)
+            found = self._replay(at, size, dense is None, meanwhile)
             self._copy(batch.rows[end], self._aside, self._fused.small)
         except RuntimeError as error:
             failed = StepFailed(f"the device failed ({_first_line(error)}); close the stream and open it again")
@@ -203,14 +203,14 @@ class DeviceGroup(Group):
         """Of a batch that `count` rows fit into."""
         return self._sizes[bisect_left(self._sizes, count)]
 
-    def _replay(self, at: Indices, size: int, gathered: bool) -> list[Outcome]:
+    def _replay(self, at: Indices, size: int, gathered: bool, meanwhile: Meanwhile) -> list[Outcome]:
         """What was filled in, for the rows that stand at `at`. The device is waited for once, unless a row says more
         than most do."""
         self.counters.steps += 1
         self._staging.upload(size)
         tensors, fused = self._staging.tensors(size), self._fused
         packed = self._graphs.run(("step", size, gathered), partial(fused.step, *tensors, gathered))
-        results = self._staging.download(packed)
+        results = self._staging.download(packed, meanwhile)
         failed = np.flatnonzero(results[-1, at] & FINITE == 0)
         out: list[Outcome] = [[] for _ in at]
         _collect(results[:, at], out)

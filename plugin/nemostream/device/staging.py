@@ -3,7 +3,7 @@
 staging = Staging(capacity, span, numbers=5, results=13, device)
 staging.samples[:n] = windows; staging.numbers(n)[:] = rows, prompts, ...
 samples, numbers = staging.upload(n)           # on the device, (n, span) and (5, n)
-found = staging.download(result)               # waits for the device: the one time in a step
+found = staging.download(result, meanwhile)    # waits for the device, the one time in a step; first does something else
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nemostream.encoders import Floats
+from nemostream.group import Meanwhile
 
 Numbers = npt.NDArray[np.int64]
 
@@ -49,10 +50,12 @@ class Staging:
         samples.copy_(self._host_samples[:rows], non_blocking=True)
         numbers.copy_(self._host_numbers[: self._count * rows].view(self._count, rows), non_blocking=True)
 
-    def download(self, result: Tensor) -> npt.NDArray[np.int32]:
+    def download(self, result: Tensor, meanwhile: Meanwhile = None) -> npt.NDArray[np.int32]:
         """`result` (n, rows) int32 once it is computed; valid until the next one."""
         host = self._host_results[: result.numel()].view(result.shape)
         host.copy_(result, non_blocking=True)
+        if meanwhile is not None:
+            meanwhile()
         if self._device.type == "cuda":
             torch.cuda.current_stream().synchronize()
         found: npt.NDArray[np.int32] = host.numpy()
