@@ -199,7 +199,7 @@ def test_a_device_that_fails_is_told_to_every_row(device: Model, monkeypatch: py
     group = group_of(device, "a", "b")
     assert isinstance(group, DeviceGroup)
 
-    def lost(result: torch.Tensor) -> Any:
+    def lost(result: torch.Tensor, meanwhile: Any) -> Any:
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
 
     monkeypatch.setattr(group._staging, "download", lost)
