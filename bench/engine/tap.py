@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from nemostream.engine import Engine
 from nemostream.greedy import Token
-from nemostream.group import Group
+from nemostream.group import Group, Meanwhile
 from nemostream.protocol import Event
 from nemostream.runner import Done, Runner
 from nemostream.stream import Stream
@@ -52,10 +52,12 @@ class Notes:
         """Wrap the engine's methods, for good: a process has one tap."""
         run, done, hand_out = Runner._run, Stream.done, Engine._hand_out
 
-        def noted_run(runner: Runner, group: Group, batch: Batch, dense: int | None) -> list[Done]:
+        def noted_run(
+            runner: Runner, group: Group, batch: Batch, dense: int | None, meanwhile: Meanwhile
+        ) -> list[Done]:
             before = group.lanes.chunks[batch.rows]
             began = time.monotonic()
-            result = run(runner, group, batch, dense)
+            result = run(runner, group, batch, dense, meanwhile)
             self.steps.extend((began, time.monotonic() - began, len(batch), dense or len(batch)))
             used = group.lanes.chunks[batch.rows] > before
             self._open.append(np.column_stack([self._keys(group)[batch.rows[used]], before[used]]))

@@ -159,7 +159,7 @@ def test_a_defect_in_a_step_ends_streams_but_not_the_engine(engine: AnyEngine, m
     from nemostream.core import Core
 
     with monkeypatch.context() as patch:
-        patch.setattr(Core, "step", lambda self: 1 / 0)
+        patch.setattr(Core, "step", lambda self, meanwhile: 1 / 0)
         owner.connection.send(Open(1), Push(1, utterance(1), 0))
         failed = owner.until(Failed)[-1]
     assert isinstance(failed, Failed) and failed.retryable

@@ -58,7 +58,7 @@ def test_no_step_takes_more_than_half_of_the_shortest_open_chunk(toy: Model, mon
     (group,) = driver.core.groups.values()
     run = group.run
 
-    def slow(batch: Batch, dense: int | None) -> Any:
+    def slow(batch: Batch, dense: int | None, meanwhile: Any = None) -> Any:
         took.append(0.01 + 0.01 * (dense or len(batch)))
         driver.now += took[-1]
         return run(batch, dense)
