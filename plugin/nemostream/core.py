@@ -90,6 +90,14 @@ class Core:
         """Make a loaded model known under `name` (None: the default); see House.add."""
         self._house.add(name, model, size, costs)
 
+    def missing(self, opened: Open) -> Callable[[], Group] | None:
+        """What makes the rows that such a stream needs, where that takes seconds (House.missing)."""
+        return self._house.missing(opened.model, opened.chunk_ms)
+
+    def join(self, group: Group) -> None:
+        """Rows that `missing` has made are there."""
+        self._house.join(group)
+
     def make_room(self, wanted: int, limit: int, awaited: Collection[str | None] = ()) -> None:
         """Evict models without streams so that one of `wanted` bytes can be loaded.
 

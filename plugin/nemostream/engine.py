@@ -28,7 +28,7 @@ from nemostream import calibration, machine
 from nemostream.core import Core
 from nemostream.errors import NemostreamError, Overrun, StreamClosed, UnknownModel
 from nemostream.figures import Description, ModelFacts
-from nemostream.lobby import Lobby
+from nemostream.lobby import Lobby, awaited
 from nemostream.memory import model_bytes
 from nemostream.model import Model
 from nemostream.models import catalog
@@ -104,6 +104,7 @@ class Engine:
         self._locks: dict[str | None, threading.Lock] = {}
         self._memory = threading.Lock() if self.config.model_memory_mb is not None else nullcontext()
         self._lobby = Lobby()
+        self._making = threading.Lock()
         self._thread: threading.Thread | None = None
         self._busy_since: float | None = None
 
@@ -327,16 +328,21 @@ class Engine:
                 self._lobby.put(number, message)
             except Overrun as error:
                 self._core.refuse(number, message.stream, error)
-        elif isinstance(message, Open) and message.model not in self._core.models:
+        elif isinstance(message, Open) and (
+            message.model not in self._core.models or self._core.missing(message) is not None
+        ):
             if self._lobby.enter(number, message):
-                threading.Thread(target=self._load_off_thread, args=(message.model,), daemon=True).start()
+                threading.Thread(target=self._load_off_thread, args=(message,), daemon=True).start()
         else:
             self._core.handle(number, message)
 
-    def _load_off_thread(self, model: str | None) -> None:
+    def _load_off_thread(self, opened: Open) -> None:
+        """See to what the streams that open like that one wait for: the model, and its rows."""
         failure: NemostreamError | None = None
+        model = opened.model
         try:
             self.load(model)
+            self._make_rows(opened)
         except NemostreamError as error:
             failure = error
         except Exception as error:
@@ -344,15 +350,23 @@ class Engine:
             failure = NemostreamError(f"loading {model or 'the default model'} failed: {error}")
 
         def loaded() -> None:
-            for number, message in self._lobby.leave(model):
+            for number, message in self._lobby.leave(awaited(opened)):
                 if number not in self._deliver:
                     continue
-                if failure is not None and isinstance(message, Open) and message.model == model:
+                if failure is not None and isinstance(message, Open) and awaited(message) == awaited(opened):
                     self._core.refuse(number, message.stream, failure)
                 else:
                     self._take((number, message))
 
         self._post([loaded])
+
+    def _make_rows(self, opened: Open) -> None:
+        """Where that takes seconds, on this thread, so that no stream of another chunk size waits. One after the other:
+        two names may mean the same rows."""
+        with self._making:
+            if (make := self._core.missing(opened)) is not None:
+                group = make()
+                self._on_thread(lambda: self._core.join(group))
 
     def _hand_out(self) -> None:
         for number, events in self._core.take_events().items():

@@ -8,11 +8,12 @@ group = house.group("toy", chunk_ms=160)
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from nemostream.cost import Line
-from nemostream.errors import EngineFull, ModelMemory, UnknownModel
+from nemostream.errors import EngineFull, ModelMemory, UnknownModel, UnsupportedChunk
 from nemostream.group import Group
 from nemostream.model import Model
 
@@ -65,16 +66,39 @@ class House:
         Raises:
             UnknownModel, UnsupportedChunk: there is none.
         """
+        key, model, chunk_frames = self._find(name, chunk_ms)
+        if key not in self.groups:
+            self.groups[key] = self._make(key, model, chunk_frames)
+        return self.groups[key]
+
+    def missing(self, name: str | None, chunk_ms: int | None) -> Callable[[], Group] | None:
+        """What makes the group of streams that ask for this, where that takes seconds: on another thread. None if it is
+        there, is made at once, or cannot be. Whoever has made it calls `join`."""
+        try:
+            key, model, chunk_frames = self._find(name, chunk_ms)
+        except (UnknownModel, UnsupportedChunk):
+            return None
+        if not model.slow_groups or key in self.groups:
+            return None
+        return partial(self._make, key, model, chunk_frames)
+
+    def join(self, group: Group) -> None:
+        """A group that `missing` has made is there, unless its model has gone meanwhile."""
+        if id(group.model) in self._held:
+            self.groups.setdefault(group.load.key, group)
+
+    def _find(self, name: str | None, chunk_ms: int | None) -> tuple[Hashable, Model, int]:
+        """The key of a group, its model and its T."""
         model = self.models.get(name)
         if model is None:
             raise UnknownModel(f"model {name!r} is not loaded")
         chunk_frames = model.chunk_frames(chunk_ms)
-        key = (model.bundle.hash, id(model), chunk_frames)
-        if key not in self.groups:
-            group = model.group(key, model, chunk_frames, self.rows, self.max_batch)
-            group.load.cost.calibrated = self._held[id(model)].costs.get(chunk_frames)
-            self.groups[key] = group
-        return self.groups[key]
+        return (model.bundle.hash, id(model), chunk_frames), model, chunk_frames
+
+    def _make(self, key: Hashable, model: Model, chunk_frames: int) -> Group:
+        group = model.group(key, model, chunk_frames, self.rows, self.max_batch)
+        group.load.cost.calibrated = self._held[id(model)].costs.get(chunk_frames)
+        return group
 
     def touch(self, model: Model) -> None:
         """A stream came to the model or left it."""

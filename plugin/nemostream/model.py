@@ -38,6 +38,7 @@ class Model:
     Attributes:
         precision: of the encoder: "int8" or "fp32", on a device "fp32", "bf16" or "fp16".
         group: makes the rows of a chunk size: a Group, or what takes its arguments and its place.
+        slow_groups: that takes seconds.
         mel: the front end.
         vocabulary: the pieces.
         keyterms: makes a decoder's boosting tree of a stream's terms.
@@ -62,6 +63,7 @@ class Model:
         self.precision = precision
         self.backend = backend
         self.group: Callable[..., Group] = group or _group()
+        self.slow_groups = group is not None
         self.mel = front_end(
             bundle.weights["mel.filters"],
             bundle.weights["mel.window"],
