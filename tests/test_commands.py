@@ -245,3 +245,12 @@ def test_the_plans_of_the_page_are_asked_for_as_it_says() -> None:
     assert len(found) == 2
     for line in found:
         assert get_command(app).commands["plan"].make_context("plan", shlex.split(line))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", [["transcribe", MONDAY], ["calibrate"], ["serve"]])
+def test_a_gpu_that_is_not_here_is_refused_at_once(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "finds no GPU" in fails(monkeypatch, capsys, *command, "--device", "cuda")
+    assert "tpu is no device; there are cpu, cuda" in call(*command, "--device", "tpu").stderr

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast, get_args
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from nemostream.errors import NemostreamError
 from nemostream.protocol import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from nemostream.engine import Device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 _stderr = Console(stderr=True)
@@ -30,10 +33,11 @@ def transcribe(
     model: Annotated[str | None, typer.Option(help="a name, a bundle or sherpa-onnx folder, or a .nemo file")] = None,
     chunk_ms: Annotated[int | None, typer.Option(help="chunk size, one of those the model offers")] = None,
     decoder: Annotated[str | None, typer.Option(help="rnnt or ctc, where the model has both")] = None,
-    precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8 or fp32; on a GPU bf16, fp16 or fp32")] = None,
     language: Annotated[str | None, typer.Option(help="for models that take one; default: they find it out")] = None,
     keyterm: Annotated[list[str] | None, typer.Option(help="a name or phrase to favour; may be repeated")] = None,
     skip_silence: Annotated[bool, typer.Option("--skip-silence", help="do not run the model on long silence")] = False,
+    device: Annotated[str, typer.Option(envvar="NEMOSTREAM_DEVICE", help="cpu, or cuda for a GPU")] = "cpu",
     realtime: Annotated[bool, typer.Option("--realtime", help="feed the file at the speed of speech")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line, interim results included")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="SubRip cues")] = False,
@@ -50,7 +54,7 @@ def transcribe(
         task = bar.add_task("", total=1.0)
         began = time.monotonic()
         asked: dict[str, Any] = {"language": language, "keyterms": keyterm or (), "skip_silence": skip_silence}
-        core = work.open_file_stream(model, chunk_ms, decoder, precision, **asked)
+        core = work.open_file_stream(model, chunk_ms, decoder, precision, device=_device(device), **asked)
         for events, samples, part in work.run(core, source):
             for event in events:
                 write(event)
@@ -92,6 +96,17 @@ def _precisions(given: list[str] | None) -> tuple[Literal["fp32", "int8"], ...]:
         if one not in ("fp32", "int8"):
             raise typer.BadParameter(f"{one} is no precision; there are fp32 and int8")
     return tuple(cast(list[Literal["fp32", "int8"]], given or ["fp32", "int8"]))
+
+
+def _device(given: str) -> Device:
+    """One that is here."""
+    from nemostream import engine
+    from nemostream.model import require_device
+
+    where = cast("Device", _one_of("device", given, engine.Device))
+    if where != "cpu":
+        require_device(where)  # now, and not when the first stream comes
+    return where
 
 
 def _one_of(option: str, given: str, kind: Any) -> str:
@@ -137,7 +152,10 @@ def serve(
     idle_exit: Annotated[float | None, typer.Option(help="seconds without a client after which it ends")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="what loaded models may take together")] = None,
     device: Annotated[str, typer.Option(envvar="NEMOSTREAM_DEVICE", help="cpu, or cuda for a GPU")] = "cpu",
-    encoder: Annotated[str, typer.Option(help="onnx, torch, or null to measure all but the model")] = "onnx",
+    encoder: Annotated[
+        str,
+        typer.Option(envvar="NEMOSTREAM_ENCODER", help="onnx, torch, tensorrt, or null to measure all but the model"),
+    ] = "onnx",
     spawned: Annotated[bool, typer.Option("--spawned", hidden=True, help="started by a client")] = False,
 ) -> None:
     """Run one engine for all processes of this machine."""
@@ -146,9 +164,8 @@ def serve(
     import signal
 
     from nemostream import process
-    from nemostream.engine import Device, Encoder, Engine, EngineConfig, Precision
+    from nemostream.engine import Encoder, Engine, EngineConfig, Precision
     from nemostream.errors import EngineTaken
-    from nemostream.model import require_device
     from nemostream.rendezvous import Place
     from nemostream.server import SPAWNED_IDLE_EXIT, Server
 
@@ -156,9 +173,7 @@ def serve(
     process.prepare()
     chosen = cast(Precision, _one_of("precision", precision, Precision)) if precision else None
     kind = cast(Encoder, _one_of("encoder", encoder, Encoder))
-    where = cast(Device, _one_of("device", device, Device))
-    if where != "cpu":
-        require_device(where)  # now, and not when the first stream comes
+    where = _device(device)
     engine = Engine(
         EngineConfig(
             model, chosen, threads, max_streams, max_batch, model_memory_mb=memory_mb, encoder=kind, device=where
@@ -187,15 +202,20 @@ def serve(
 @app.command()
 def calibrate(
     model: Annotated[str | None, typer.Argument(help="a name, a bundle or sherpa-onnx folder, or a .nemo file")] = None,
-    precision: Annotated[str | None, typer.Option(help="int8 or fp32")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8 or fp32; on a GPU bf16, fp16 or fp32")] = None,
     threads: Annotated[int | None, typer.Option(help="of the encoder; default: one per core")] = None,
+    device: Annotated[str, typer.Option(envvar="NEMOSTREAM_DEVICE", help="cpu, or cuda for a GPU")] = "cpu",
+    encoder: Annotated[str, typer.Option(envvar="NEMOSTREAM_ENCODER", help="onnx, torch or tensorrt")] = "onnx",
+    max_streams: Annotated[int, typer.Option(min=1, help="on a GPU: as serve is to have")] = 256,
 ) -> None:
     """Measure what MODEL costs on this machine; engines that load it then know how many streams there is time for."""
     from nemostream.calibration import calibrate as run
+    from nemostream.engine import Encoder, Precision
 
-    chosen = (*_precisions([precision]), None)[0] if precision else None
+    chosen = _one_of("precision", precision, Precision) if precision else None
+    kind = _one_of("encoder", encoder, Encoder)
     with _stderr.status("measuring") as status:
-        rows = run(model, chosen, threads, status.update)
+        rows = run(model, chosen, threads, _device(device), kind, max_streams, status.update)
     typer.echo("chunk\tms a step\tms a stream\tstreams")
     for row in rows:
         typer.echo(f"{row.chunk_ms} ms\t{row.fixed_ms:.2f}\t{row.per_row_ms:.2f}\t{row.streams}")

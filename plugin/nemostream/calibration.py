@@ -12,10 +12,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -53,8 +52,11 @@ class Capacity:
 
 def calibrate(
     model: str | None = None,
-    precision: Literal["int8", "fp32"] | None = None,
+    precision: str | None = None,
     threads: int | None = None,
+    device: str = "cpu",
+    encoder: str = "onnx",
+    max_streams: int = 256,
     progress: Callable[[str], None] = lambda what: None,
 ) -> list[Capacity]:
     """Measure every chunk size of a model on this machine, which should have nothing else to do, and keep the result
@@ -62,18 +64,21 @@ def calibrate(
 
     Args:
         model: a name or a path; None: the embedded model.
-        precision, threads: as the engine is going to run (EngineConfig).
+        precision, threads, device, encoder: as the engine is going to run (EngineConfig).
+        max_streams: what it is going to have; only on a device, where steps are measured up to so many rows.
         progress: told what is being measured.
 
     Raises:
         UnknownModel, BundleError, CheckpointError: the model cannot be had.
+        DeviceError, EngineFull: the device is not here, or has no memory for so many rows.
         OSError: the cache cannot be written.
     """
-    loaded = Model.load(catalog.resolve(model), precision, threads)
+    loaded = Model.load(catalog.resolve(model), precision, threads, encoder, device, max_streams)
+    sizes = SIZES if device == "cpu" else tuple(sorted({*SIZES, *(max_streams // part for part in (16, 4, 1))} - {0}))
     costs: dict[int, Line] = {}
     for chunk_frames in loaded.bundle.info.chunk_frames:
         progress(f"{chunk_frames * loaded.frame_ms} ms")
-        costs[chunk_frames] = measure(loaded, chunk_frames)
+        costs[chunk_frames] = measure(loaded, chunk_frames, sizes)
     _keep(_file(loaded, threads), costs)
     return [_capacity(t * loaded.frame_ms, line) for t, line in sorted(costs.items())]
 
@@ -86,13 +91,19 @@ def cached(model: Model, threads: int | None) -> dict[int, Line]:
         return {}
 
 
-def measure(model: Model, chunk_frames: int, seconds: float = SECONDS, clock: Clock = time.perf_counter) -> Line:
-    """The cost of a step, mel frames to tokens, on scratch rows that hear noise."""
-    group = model.group("calibration", model, chunk_frames, SIZES[-1])
+def measure(
+    model: Model,
+    chunk_frames: int,
+    sizes: Sequence[int] = SIZES,
+    seconds: float = SECONDS,
+    clock: Clock = time.perf_counter,
+) -> Line:
+    """The cost of a step, mel frames to tokens, on scratch rows that hear noise, by batches of these sizes."""
+    group = model.group("calibration", model, chunk_frames, sizes[-1])
     rng = np.random.default_rng(0)
     samples = model.mel.span(8 * chunk_frames)
-    work = [Work(0.1 * rng.standard_normal(samples, np.float32), chunk_frames) for _ in range(SIZES[-1])]
-    for row in range(SIZES[-1]):
+    work = [Work(0.1 * rng.standard_normal(samples, np.float32), chunk_frames) for _ in range(sizes[-1])]
+    for row in range(sizes[-1]):
         group.take(row, model.decoder_name(None), Slot())
     took: dict[int, list[float]] = {}
 
@@ -103,7 +114,7 @@ def measure(model: Model, chunk_frames: int, seconds: float = SECONDS, clock: Cl
 
     with blas.one_thread():
         began = clock()
-        for rows in SIZES:
+        for rows in sizes:
             # A first step of each size makes its bindings and arenas. A size that would not leave time is left out.
             if len(took) > 1 and (clock() - began) + ROUNDS[0] * 2 * max(took[max(took)]) > seconds:
                 break

@@ -31,14 +31,15 @@ def open_file_stream(
     language: str | None = None,
     keyterms: Sequence[str] = (),
     skip_silence: bool = False,
+    device: str = "cpu",
 ) -> Core:
     """A core with one stream open, number 1; what is asked for is Open's.
 
     Raises:
         NemostreamError: the model does not have it.
     """
-    core = Core(peek=False)
-    core.add_model(model, Model.load(catalog.resolve(model), precision, None))
+    core = Core(max_streams=1, peek=False)
+    core.add_model(model, Model.load(catalog.resolve(model), precision, None, device=device))
     chosen = cast(Literal["rnnt", "ctc"] | None, decoder)
     asked: dict[str, Any] = {"language": language, "keyterms": tuple(keyterms), "skip_silence": skip_silence}
     opened = Open(1, model, chunk_ms, decoder=chosen, priority="batch", **asked)

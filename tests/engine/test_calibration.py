@@ -25,7 +25,7 @@ def test_every_chunk_size_is_measured_kept_and_found_again(
     monkeypatch.setattr(calibration, "SECONDS", 0.02)
     monkeypatch.setattr(calibration.measure, "__defaults__", (0.02, calibration.time.perf_counter))
     seen: list[str] = []
-    rows = calibration.calibrate(str(toy_bundle.path), "fp32", 1, seen.append)
+    rows = calibration.calibrate(str(toy_bundle.path), "fp32", 1, progress=seen.append)
     assert [r.chunk_ms for r in rows] == toy.chunks_ms and seen == [f"{ms} ms" for ms in toy.chunks_ms]
     assert all(r.fixed_ms >= 0 and r.per_row_ms >= 0 and r.fixed_ms + r.per_row_ms > 0 for r in rows)
     found = calibration.cached(toy, 1)
@@ -69,3 +69,23 @@ def test_a_slow_model_is_measured_with_two_sizes_and_not_for_minutes(toy: Model)
 
     line = calibration.measure(toy, 1, seconds=0.5, clock=clock)
     assert calls < 20 and line.of(1) > 0
+
+
+def test_on_a_device_steps_are_measured_up_to_what_the_engine_is_to_have(
+    toy_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Device rows on the CPU; what it finds is what an engine of the same kind takes, and no other."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured: list[tuple[int, ...]] = []
+
+    def measure(model: Model, chunk_frames: int, sizes: tuple[int, ...]) -> Line:
+        measured.append(sizes)
+        return Line(0.01, 0.001)
+
+    monkeypatch.setattr(calibration, "measure", measure)
+    load = Model.load
+    monkeypatch.setattr(Model, "load", lambda path, p, t, e, d, most: load(path, p, t, "torch", "cpu", most))
+    calibration.calibrate(str(toy_bundle.path), "fp32", 1, "cuda", "torch", 1000)
+    assert measured == [(1, 4, 16, 62, 250, 1000)] * 4
+    assert len(calibration.cached(load(toy_bundle.path, "fp32", 1, "torch"), 1)) == 4
+    assert not calibration.cached(load(toy_bundle.path, "fp32", 1), 1)
