@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import BundleError
 from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.models.convert import Settings, convert

@@ -28,7 +28,8 @@ from bench.accuracy.hearing import Heard, Way
 from bench.accuracy.manifest import Clip
 from livekit import rtc
 from livekit.plugins import nemo
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.protocol import SAMPLE_RATE, Samples, Word
 from nemostream_agent.livekit_server import LiveKitServer, find_or_build
 from nemostream_agent.participant import RATE, Caption, Microphone, Pcm, Viewer, join

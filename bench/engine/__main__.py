@@ -20,7 +20,7 @@ from bench.engine.audio import TICK_MS, Load
 from bench.engine.measure import Meter
 from bench.engine.row import Row
 from bench.engine.slo import most_streams
-from nemostream.engine import EngineConfig
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import NemostreamError
 from nemostream.models.bundle import load_bundle
 

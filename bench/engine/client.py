@@ -23,7 +23,8 @@ import numpy as np
 from bench.engine.audio import TICK_MS, Load
 from bench.engine.tap import Notes
 from nemostream import process
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.protocol import NO_ENDPOINT, Close, Ended, Event, Failed, Final, Flush, Message, Open, Push, Refused
 from nemostream.protocol import Started as Opened
 from nemostream.remote import RemoteEngine, Shared

@@ -17,7 +17,7 @@ from bench.engine.agreement import Agreement, Placed, Reference, agreement, plac
 from bench.engine.audio import Load
 from bench.engine.processes import Result, run
 from bench.engine.row import Array, Row, percentile, slope
-from nemostream.engine import EngineConfig
+from nemostream.engine_config import EngineConfig
 from nemostream.models.bundle import load_bundle
 from nemostream.models.info import ModelInfo
 

@@ -18,7 +18,7 @@ import numpy as np
 from bench.engine.audio import Load
 from bench.engine.client import Config, Report
 from bench.engine.row import Array
-from nemostream.engine import EngineConfig
+from nemostream.engine_config import EngineConfig
 from nemostream.remote import RemoteEngine, Shared
 from nemostream.rendezvous import Place
 

@@ -16,7 +16,7 @@ from nemostream.errors import NemostreamError
 from nemostream.protocol import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from nemostream.engine import Device
+    from nemostream.engine_config import Device
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 _stderr = Console(stderr=True)
@@ -100,10 +100,10 @@ def _precisions(given: list[str] | None) -> tuple[Literal["fp32", "int8"], ...]:
 
 def _device(given: str) -> Device:
     """One that is here."""
-    from nemostream import engine
+    from nemostream import engine_config
     from nemostream.model import require_device
 
-    where = cast("Device", _one_of("device", given, engine.Device))
+    where = cast("Device", _one_of("device", given, engine_config.Device))
     if where != "cpu":
         require_device(where)  # now, and not when the first stream comes
     return where
@@ -164,7 +164,8 @@ def serve(
     import signal
 
     from nemostream import process
-    from nemostream.engine import Encoder, Engine, EngineConfig, Precision
+    from nemostream.engine import Engine
+    from nemostream.engine_config import Encoder, EngineConfig, Precision
     from nemostream.errors import EngineTaken
     from nemostream.rendezvous import Place
     from nemostream.server import SPAWNED_IDLE_EXIT, Server
@@ -210,7 +211,7 @@ def calibrate(
 ) -> None:
     """Measure what MODEL costs on this machine; engines that load it then know how many streams there is time for."""
     from nemostream.calibration import calibrate as run
-    from nemostream.engine import Encoder, Precision
+    from nemostream.engine_config import Encoder, Precision
 
     chosen = _one_of("precision", precision, Precision) if precision else None
     kind = _one_of("encoder", encoder, Encoder)

@@ -19,16 +19,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from nemostream import calibration, machine
 from nemostream.core import Core
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import NemostreamError, Overrun, StreamClosed, UnknownModel
 from nemostream.figures import Description, ModelFacts
 from nemostream.lobby import Lobby, awaited
+from nemostream.mailbox import Item, Mailbox
 from nemostream.memory import model_bytes
 from nemostream.model import Model
 from nemostream.models import catalog
@@ -37,41 +37,6 @@ from nemostream.protocol import Event, Message, Open, Pushes
 logger = logging.getLogger("nemostream")
 
 Deliver = Callable[[Sequence[Event]], None]
-Precision = Literal["int8", "fp32", "bf16", "fp16"]
-Encoder = Literal["onnx", "torch", "tensorrt", "null"]
-Device = Literal["cpu", "cuda"]
-Item = tuple[int, Message | Pushes | None] | Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """How an engine runs; equal configs share one engine in a process (registry.py).
-
-    Attributes:
-        model: what streams get that name none: a name or a path; None: the embedded model.
-        precision: "int8" or "fp32"; None: int8 where the bundle holds it. In torch "fp32", "bf16" or "fp16"; None: bf16
-            on a GPU.
-        threads: of the encoder; None: one per core.
-        max_streams: rows, one for each live stream; one more is refused with EngineFull. Batch streams take what is
-            left, and wait.
-        max_batch: rows of one step at most; None: as many as time allows.
-        peek: show what chunks of 560 ms and more hold before they are full, while there is nothing better to do.
-        model_memory_mb: what loaded models may take together, by estimate (memory.py); models without streams make
-            room for others, those used least recently first, the default one last. None: no limit.
-        encoder: "torch" computes in torch on the CPU too; "tensorrt" in TensorRT on a GPU, in torch where that cannot
-            be had; "null" computes nothing: to measure all the rest.
-        device: "cuda" is a GPU, where torch computes all of a step and the rows are.
-    """
-
-    model: str | None = None
-    precision: Precision | None = None
-    threads: int | None = None
-    max_streams: int = 256
-    max_batch: int | None = None
-    peek: bool = True
-    model_memory_mb: int | None = None
-    encoder: Encoder = "onnx"
-    device: Device = "cpu"
 
 
 class Connection:
@@ -96,11 +61,9 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config or EngineConfig()
         self._core = Core(self.config.max_streams, self.config.peek, self.config.max_batch)
-        self._wake = threading.Condition()
-        self._mail: deque[Item] = deque()
+        self._mail = Mailbox()
         self._deliver: dict[int, Deliver] = {}
         self._numbers = itertools.count(1)
-        self._closed = False
         self._locks: dict[str | None, threading.Lock] = {}
         self._memory = threading.Lock() if self.config.model_memory_mb is not None else nullcontext()
         self._lobby = Lobby()
@@ -115,8 +78,8 @@ class Engine:
             StreamClosed: the engine is closed.
         """
         number = next(self._numbers)
-        with self._wake:
-            if self._closed:
+        with self._mail.lock:
+            if self._mail.closed:
                 raise StreamClosed("the engine is closed; make another one")
             self._deliver[number] = deliver
             if self._thread is None:
@@ -132,7 +95,7 @@ class Engine:
             DeviceError: the device is not here, or does not run that model.
             EngineFull, ModelMemory: there is no memory for it now, or at all.
         """
-        with self._wake:
+        with self._mail.lock:
             lock = self._locks.setdefault(model, threading.Lock())
         with lock:
             if model in self._core.models:
@@ -161,15 +124,13 @@ class Engine:
 
     def close(self) -> None:
         """Stop the thread. Streams that are open fail with StreamClosed."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
+        self._mail.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     @property
     def closed(self) -> bool:
-        return self._closed
+        return self._mail.closed
 
     @property
     def open_streams(self) -> int:
@@ -215,11 +176,8 @@ class Engine:
         )
 
     def _post(self, items: Sequence[Item]) -> None:
-        with self._wake:
-            if self._closed:
-                return  # its streams have been told, or are being told
-            self._mail.extend(items)
-            self._wake.notify()
+        """If the engine is closed its streams have been told, or are being told."""
+        self._mail.post(items)
 
     def _on_thread(self, action: Callable[[], None]) -> None:
         """Run `action` on the engine's thread, between two steps, and wait for it; raises what it raises."""
@@ -231,12 +189,12 @@ class Engine:
             except Exception as error:
                 done.set_exception(error)
 
-        with self._wake:
+        with self._mail.lock:
             if self._thread is None:
                 return action()  # nobody has connected, and nobody can meanwhile
         self._post([run])
         while not wait([done], timeout=1.0).done:
-            if self._closed:
+            if self.closed:
                 raise StreamClosed("the engine was closed")
         done.result()
 
@@ -263,49 +221,34 @@ class Engine:
     def _hear_meanwhile(self) -> None:
         """While a device computes: take the audio that came in meanwhile, up to the first that is more than audio."""
         while not self._lobby:
-            with self._wake:
-                item = self._mail.popleft() if self._mail else None
-            if item is None:
+            if (item := self._mail.first()) is None:
                 return
             number, pushes = item if isinstance(item, tuple) else (0, None)
             if not isinstance(pushes, Pushes):
-                self._put_back([item])
+                self._mail.put_back([item])
                 return
             try:
                 left = self._core.hear_plain(number, pushes)
             except Exception as error:
-                self._put_back([partial(self._core.deafen, number, pushes, error)])
+                self._mail.put_back([partial(self._core.deafen, number, pushes, error)])
                 return
             if left:
-                self._put_back([(number, push) for push in left])
+                self._mail.put_back([(number, push) for push in left])
                 return
-
-    def _put_back(self, items: Sequence[Item]) -> None:
-        """In front of all other mail."""
-        with self._wake:
-            self._mail.extendleft(reversed(items))
 
     def _next_mail(self) -> deque[Item] | None:
         """What came in, once there is something or a step is due; None: the engine is closed."""
         wake_at = self._core.wake_at()
-        with self._wake:
-            if not self._mail and not self._closed:
-                seconds = None if wake_at is None else max(0.0, wake_at - self._core.clock())
-                self._wake.wait(seconds)
-            if self._closed:
-                return None
-            mail, self._mail = self._mail, deque()
-            return mail
+        return self._mail.wait(None if wake_at is None else max(0.0, wake_at - self._core.clock()))
 
     def _say_goodbye(self) -> None:
         """Nobody may be left waiting for events that will never come: neither streams, nor those about to open."""
         closed = StreamClosed("the engine was closed")
         self._core.fail_all(closed)
-        unanswered = [item for item in self._mail if isinstance(item, tuple)]
+        unanswered = [item for item in self._mail.rest() if isinstance(item, tuple)]
         for number, message in [*unanswered, *self._lobby.letters]:
             if isinstance(message, Open):
                 self._core.refuse(number, message.stream, closed)
-        self._mail.clear()
         self._hand_out()
 
     def _take(self, item: Item) -> None:

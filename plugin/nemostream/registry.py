@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.figures import Description
 from nemostream.protocol import Event, Message
 from nemostream.remote import RemoteEngine, Shared

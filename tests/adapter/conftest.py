@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from livekit.plugins import nemo
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.models.bundle import Bundle
 from nemostream.protocol import NO_ENDPOINT
 from tests.serving import ServedEngine

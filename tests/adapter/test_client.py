@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from nemostream.client import Client
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import EngineFull, StreamClosed, UnknownModel, UnsupportedChunk
 from nemostream.protocol import Ended, Event, Final, Interim, Preflight, Usage
 from tests.adapter.helpers import Clip, clip, eventually, within

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from livekit.plugins import nemo
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.models.bundle import Bundle
 from nemostream.remote import RemoteEngine, Shared
 

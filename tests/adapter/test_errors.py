@@ -12,7 +12,8 @@ from livekit.agents.stt import STTError
 from livekit.plugins import nemo
 from livekit.plugins.nemo.errors import api_error, failed_error
 from nemostream import errors
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.protocol import Endpointing, Failed
 from tests.adapter.helpers import ONE_TRY, clip, eventually, frames, push, read_to_end, silence
 

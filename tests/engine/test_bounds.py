@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nemostream.core import Core
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import UnknownModel
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle

@@ -8,7 +8,8 @@ import pytest
 
 from nemostream import calibration, machine
 from nemostream.cost import Line
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 

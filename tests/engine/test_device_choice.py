@@ -12,7 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from nemostream.__main__ import app
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import DeviceError, NemostreamError
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle

@@ -15,7 +15,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nemostream import blas, registry
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import BundleError, StreamClosed, UnknownModel
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from nemostream.core import Core
 from nemostream.device.staging import Staging
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.group import Group
 from nemostream.intake import Intake
 from nemostream.model import Model

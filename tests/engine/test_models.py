@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nemostream.engine import Connection, Engine, EngineConfig
+from nemostream.engine import Connection, Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import EngineFull, ModelMemory
 from nemostream.memory import model_bytes
 from nemostream.model import Model

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from nemostream.encoders.sherpa import SherpaBackend
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import BundleError, KeytermsError, SnapshotError, UnsupportedChunk
 from nemostream.greedy import RnntDecoder
 from nemostream.memory import model_bytes

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nemostream.device.group import DeviceGroup
-from nemostream.engine import Connection, Engine, EngineConfig
+from nemostream.engine import Connection, Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import EngineFull
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle

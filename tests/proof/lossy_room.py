@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from livekit import rtc
 from livekit.plugins import nemo
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.protocol import Endpointing, Final
 from nemostream.transcribe import open_file_stream
 from nemostream.transcribe import run as run_file

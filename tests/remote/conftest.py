@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from nemostream import idle
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from tests.engine.conftest import loud_is_speech, toy, toy_int8

@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from nemostream import link, packing, wire
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import EngineLost, VersionMismatch
 from nemostream.link import Link
 from nemostream.models.bundle import Bundle

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from nemostream import link, rendezvous, wire
-from nemostream.engine import Engine, EngineConfig
+from nemostream.engine import Engine
+from nemostream.engine_config import EngineConfig
 from nemostream.errors import EngineLost, EngineTaken
 from nemostream.link import Link
 from nemostream.models.bundle import Bundle

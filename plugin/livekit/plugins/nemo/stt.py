@@ -20,7 +20,7 @@ from livekit.agents.utils import AudioBuffer, is_given, shortuuid
 
 from nemostream import errors, registry
 from nemostream.client import Client, ClientStream
-from nemostream.engine import EngineConfig
+from nemostream.engine_config import EngineConfig
 from nemostream.keyterms import MAX_CHARACTERS, MAX_TERMS
 from nemostream.models import catalog
 from nemostream.protocol import SAMPLE_RATE, Endpointing, Failed, Final, Priority, Word
