@@ -149,7 +149,7 @@ def _groups(plan: Plan, source: Source) -> Any:
 def _parts(group: DeviceGroup, size: int) -> dict[str, Callable[[], Tensor]]:
     state, decoder = group._state, group._decoders_here["rnnt"]
     assert isinstance(decoder, RnntTensors)
-    encode, mel, t = group._encode, group._mel_here, group.chunk_frames
+    encode, mel, t = group._fused._encode, group._fused._mel, group.chunk_frames
     device = group._backend.device
     rows, zeros = torch.arange(size, device=device), torch.zeros(size, dtype=torch.int64, device=device)
     samples = torch.zeros((size, group.lanes.span), device=device)

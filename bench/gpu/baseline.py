@@ -56,7 +56,7 @@ class _One:
         self._mel = LogMel(model.mel).to(backend.device)
         self._device = backend.device
         terms = TermTables(info.vocab_size, 1, backend.device)
-        self._decoder = RnntTensors(model.source.weights, info.max_symbols, 1, terms, backend.device)
+        self._decoder = RnntTensors(model.source.weights, 1, terms, backend.device, info.max_symbols)
         state = backend.state(frames, 1, 0)
         self._front = [tensor[:1].clone() for tensor in state.front]
         self._caches: list[Tensor] = []

@@ -47,6 +47,7 @@ class Info:
     chunk_frames: tuple[int, ...]
     vocab_size: int
     max_symbols: int = 10
+    decoders: tuple[str, ...] = ("rnnt",)
     prompts: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -74,7 +74,10 @@ def calibrate(
         OSError: the cache cannot be written.
     """
     loaded = Model.load(catalog.resolve(model), precision, threads, encoder, device, max_streams)
-    sizes = SIZES if device == "cpu" else tuple(sorted({*SIZES, *(max_streams // part for part in (16, 4, 1))} - {0}))
+    sizes: Sequence[int] = SIZES
+    if device != "cpu":
+        largest = (*SIZES, *(max_streams // part for part in (16, 4, 1)))
+        sizes = tuple(sorted({size for size in largest if 0 < size <= max_streams}))
     costs: dict[int, Line] = {}
     for chunk_frames in loaded.bundle.info.chunk_frames:
         progress(f"{chunk_frames * loaded.frame_ms} ms")

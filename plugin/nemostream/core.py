@@ -10,13 +10,13 @@ events = core.take_events()["me"]
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nemostream import admission
+from nemostream.alone import collect
 from nemostream.cost import Line
 from nemostream.errors import EngineFull, NemostreamError, Overrun, StreamClosed
 from nemostream.figures import Figures
@@ -110,7 +110,7 @@ class Core:
         in_use = {seat.group.model for seat in self._seats}
         awaited_too = {model for name, model in self.models.items() if name in awaited}
         if self._house.make_room(wanted, limit, in_use | awaited_too):
-            gc.collect()  # groups, and streams that have ended, are circles: their arrays must go before more come
+            collect()  # their arrays must go before more come
 
     def __len__(self) -> int:
         """Streams that hold a row."""

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from nemostream import calibration, machine
+from nemostream.alone import collect, forget
 from nemostream.core import Core
 from nemostream.engine_config import EngineConfig
 from nemostream.errors import NemostreamError, Overrun, StreamClosed, UnknownModel
@@ -203,11 +204,8 @@ class Engine:
     def _run(self) -> None:
         while (mail := self._next_mail()) is not None:
             self._busy_since = time.monotonic()
-            for item in mail:
-                try:
-                    self._take(item)
-                except Exception:
-                    logger.exception("a message cannot be taken; it is dropped")
+            self._take_all(mail)
+            del mail  # it may hold what was made, and is not wanted any more
             try:
                 self._core.step(self._hear_meanwhile)
             except Exception as error:
@@ -217,6 +215,13 @@ class Engine:
             self._busy_since = None
             self._hand_out()
         self._say_goodbye()
+
+    def _take_all(self, mail: deque[Item]) -> None:
+        for item in mail:
+            try:
+                self._take(item)
+            except Exception:
+                logger.exception("a message cannot be taken; it is dropped")
 
     def _hear_meanwhile(self) -> None:
         """While a device computes: take the audio that came in meanwhile, up to the first that is more than audio."""
@@ -291,6 +296,10 @@ class Engine:
         except Exception as error:
             logger.exception("loading %s failed", model)
             failure = NemostreamError(f"loading {model or 'the default model'} failed: {error}")
+        if failure is not None:
+            # What was made of it may be most of a GPU's memory, and the next try needs that.
+            forget(failure)
+            collect()
 
         def loaded() -> None:
             for number, message in self._lobby.leave(awaited(opened)):

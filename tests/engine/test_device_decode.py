@@ -59,7 +59,7 @@ class Device:
         self.terms = TermTables(len(weights["joint.out.bias"]) - 1, 4096, CPU)
         self.rows = torch.arange(ROWS)
         if name == "rnnt":
-            self.its: RnntTensors | CtcTensors = RnntTensors(weights, max_symbols, ROWS + 1, self.terms, CPU)
+            self.its: RnntTensors | CtcTensors = RnntTensors(weights, ROWS + 1, self.terms, CPU, max_symbols)
             self.its.room(ROWS, FRAMES)
         else:
             self.its = CtcTensors(weights, ROWS + 1, self.terms, CPU)

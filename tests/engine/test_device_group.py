@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from nemostream.device.fused import MORE
-from nemostream.device.graphs import Graphs
+from nemostream.device.graphs import WARM_UPS, Graphs
 from nemostream.device.group import DeviceGroup, buckets
 from nemostream.encoders.tensors import RowTensors
 from nemostream.errors import SnapshotError, StepFailed
@@ -295,6 +295,32 @@ def test_sizes_of_a_batch_waste_a_third_at_most() -> None:
         sizes = buckets(capacity)
         assert sizes[0] == 1 and sizes[-1] == capacity
         assert all(b <= 1.5 * a + 0.5 or b == 2 for a, b in zip(sizes, sizes[1:], strict=False))
+
+
+@pytest.mark.parametrize("kind", ["toy", "ctc", "eou", "prompt"])
+def test_what_is_run_before_a_capture_changes_nothing(
+    toy_bundle: Bundle, kind_bundle: Callable[[str], Bundle], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """On a GPU every step runs a few times on rows that are nobody's yet. Here too, for once; all kinds of models."""
+    prepared: list[Any] = []
+
+    def prepare(graphs: Graphs, key: Any, function: Callable[[], torch.Tensor]) -> None:
+        prepared.append(key)
+        for _ in range(WARM_UPS + 1):
+            function()
+
+    bundle = toy_bundle if kind == "toy" else kind_bundle(kind)
+    model = Model.load(bundle.path, "fp32", 1, "torch")
+    untouched = model.group("key", model, bundle.info.chunk_frames[0], 4)
+    monkeypatch.setattr(Graphs, "prepare", prepare)
+    group = model.group("key", model, bundle.info.chunk_frames[0], 4)
+    assert isinstance(group, DeviceGroup) and isinstance(untouched, DeviceGroup)
+    sizes = buckets(4)
+    more = [("more", n) for n in sizes] if "rnnt" in bundle.info.decoders else []
+    assert sorted(prepared, key=str) == sorted([("step", n, g) for n in sizes for g in (False, True)] + more, key=str)
+    for ours, theirs in zip(group._fused.small, untouched._fused.small, strict=True):
+        assert torch.equal(ours, theirs)
+    assert not group._state.rings.any() and not group._state.position.any()
 
 
 def test_what_was_not_prepared_runs_as_it_is() -> None:

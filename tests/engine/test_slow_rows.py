@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -118,6 +120,30 @@ def test_no_memory_for_them_is_a_refusal_and_not_for_ever(engine: Engine, monkey
     owner.connection.send(Open(1, chunk_ms=160), Push(1, utterance(5), 0), Close(1))
     owner.until(1, Ended)
     assert owner.text(1)
+
+
+def test_what_was_made_before_a_refusal_is_let_go(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rings of gigabytes, perhaps: the next try needs their place, whenever garbage may be collected by itself."""
+    owner, made = Owner(engine), list[weakref.ref[DeviceGroup]]()
+
+    def no_memory(group: DeviceGroup, size: int) -> None:
+        made.append(weakref.ref(group))
+        raise EngineFull("the device has no memory for steps of 4 rows", 5.0)
+
+    engine.load()
+    gc.collect()
+    gc.disable()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(DeviceGroup, "_prepare", no_memory)
+            for stream in range(3):
+                owner.connection.send(Open(stream, chunk_ms=160))
+                owner.until(stream, Refused)
+        owner.connection.send(Open(9, chunk_ms=160))
+        owner.until(9, Started)
+        assert len(made) == 3 and not any(group() for group in made)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("wrong", [Open(0, chunk_ms=123), Open(0, language="xx")])

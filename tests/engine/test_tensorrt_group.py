@@ -18,8 +18,8 @@ from nemostream.encoders import tensorrt
 from nemostream.encoders.resident import DTYPES, ResidentRows
 from nemostream.encoders.tensorrt import TensorRtBackend, at_once, want
 from nemostream.encoders.torch import TorchBackend
-from nemostream.encoders.trt import Context, Engine, ranges
-from nemostream.errors import StepFailed
+from nemostream.encoders.trt import Context, Engine, Range, ranges
+from nemostream.errors import DeviceError, StepFailed
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
 from nemostream.models.export import Sizes, export_step
@@ -43,7 +43,30 @@ class OnnxApi:
     def load(self, plan: bytes) -> Engine:
         engine = OnnxEngine(Path(plan.decode()), ranges(256))
         self.engines.append(engine)
-        return Engine(engine, OnnxEngine.context)
+        return Engine(engine, engine.context)
+
+
+@dataclass
+class OnnxBuilder(OnnxApi):
+    """One that builds, too: a plan is the graph itself. The first `refused` plans do not load."""
+
+    folder: Path = Path()
+    refused: int = 0
+    built: int = 0
+    loads: int = 0
+    identity: str = "onnxruntime in the place of a GPU"
+
+    def build(self, graph: Path, sizes: list[Range], timing: bytes, say: Callable[[str], None]) -> tuple[bytes, bytes]:
+        self.built += 1
+        return graph.read_bytes(), b""
+
+    def load(self, plan: bytes) -> Engine:
+        self.loads += 1
+        if self.loads <= self.refused:
+            raise DeviceError("the plan is one of another installation")
+        path = self.folder / f"{self.loads}.onnx"
+        path.write_bytes(plan)
+        return super().load(str(path).encode())
 
 
 Make = Callable[..., tuple[TensorRtBackend, OnnxApi]]
@@ -176,6 +199,46 @@ def test_what_the_engine_refuses_fails_its_streams_alone(
     assert isinstance(outcome, StepFailed) and "TensorRT did not run the step" in str(outcome)
     found += run(groups[1], {"a": windows}, range(half, len(windows)))["a"]
     assert [(t.id, t.frame) for t in found] == [(t.id, t.frame) for t in expected] and len(found) > 5
+
+
+def load(bundle: Bundle, builder: OnnxBuilder, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> TensorRtBackend:
+    monkeypatch.setattr(tensorrt, "find", lambda: builder)
+    return TensorRtBackend.load(bundle, "fp32", "cpu", 8, builder.folder / "plans", said.append)
+
+
+def test_a_model_is_seen_to_run_before_it_is_used(
+    toy_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every chunk size once; and what was built is not built again."""
+    builder, sizes = OnnxBuilder(folder=tmp_path), len(toy_bundle.info.chunk_frames)
+    load(toy_bundle, builder, monkeypatch, [])
+    assert [engine.runs for engine in builder.engines] == [1] * sizes and builder.built == sizes
+    backend = load(toy_bundle, builder, monkeypatch, [])
+    assert builder.built == sizes
+    rows, mel = backend.rows(2, 3, 4), np.full((3, 16, toy_bundle.info.mel.n_mels), -5.0, np.float32)
+    assert (
+        np.abs(rows.step(3, mel) - TorchBackend.load(toy_bundle, "fp32", "cpu").rows(2, 3, 4).step(3, mel)).max() < 2e-5
+    )
+
+
+def test_a_plan_that_does_not_load_is_built_once_more(
+    toy_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder, said = OnnxBuilder(folder=tmp_path, refused=1), list[str]()
+    load(toy_bundle, builder, monkeypatch, said)
+    assert builder.built == len(toy_bundle.info.chunk_frames) + 1
+    assert sum("is built anew: a step does not run (the plan is one of another installation)" in s for s in said) == 1
+
+
+def test_what_does_not_run_leaves_it_to_torch(
+    toy_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tensorrt_if_here` makes a warning of it."""
+    builder = OnnxBuilder(folder=tmp_path)
+    monkeypatch.setattr("tests.models.onnx_engine.OnnxContext.execute_async_v3", lambda context, stream: False)
+    with pytest.raises(DeviceError, match=r"a step does not run \(TensorRT did not run the step\)"):
+        load(toy_bundle, builder, monkeypatch, [])
+    assert builder.built == 2  # the first chunk size, twice
 
 
 def test_batches_that_an_engine_takes() -> None:

@@ -41,7 +41,7 @@ class RnntTensors:
     """
 
     def __init__(
-        self, weights: Mapping[str, Floats], max_symbols: int, rows: int, terms: TermTables, device: torch.device
+        self, weights: Mapping[str, Floats], rows: int, terms: TermTables, device: torch.device, max_symbols: int
     ) -> None:
         self._terms, self._max_symbols = terms, max_symbols
         given = {

@@ -58,6 +58,11 @@ class Fused:
         return 3 * max(sum(said), MORE) + 1
 
     @property
+    def goes_on(self) -> bool:
+        """Whether a row may have more to say than a step says: `more`."""
+        return any(isinstance(decoder, RnntTensors) for decoder in self._decoders.values())
+
+    @property
     def small(self) -> list[Tensor]:
         """What a row's steps overwrite in place, the row in front."""
         decoders = [tensor for decoder in self._decoders.values() for tensor in decoder.small]

@@ -7,16 +7,42 @@ out = graphs.run("step 64", step)      # replayed; `out` is valid until the next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import gc
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nemostream.alone import ALONE
+
 WARM_UPS = 2
 """Runs before a capture, as torch asks for: libraries choose their kernels and get their workspaces."""
 
 Function = Callable[[], Tensor]
+
+
+@contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """A context whose work on the device, of this thread, does not hold up that of others; at its end it is done."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        yield
+    stream.synchronize()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """A context in which no thread collects garbage: a graph or an engine that ends would break a capture."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Graphs:
@@ -41,17 +67,18 @@ class Graphs:
         """
         if not self._captures or key in self._graphs:
             return
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for _ in range(WARM_UPS):
-                function()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may load models meanwhile.
-        with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-            out = function()
-        self._pool = self._pool or graph.pool()
-        self._graphs[key] = graph, out
+        with ALONE:
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UPS):
+                    function()
+            torch.cuda.current_stream().wait_stream(self._stream)
+            graph = torch.cuda.CUDAGraph()
+            with uncollected(), torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                # Steps of other groups are replayed by another thread meanwhile.
+                out = function()
+            self._pool = self._pool or graph.pool()
+            self._graphs[key] = graph, out
 
     @torch.inference_mode()
     def run(self, key: Hashable, function: Function) -> Tensor:

@@ -22,7 +22,7 @@ from nemostream.boosting import BoostingTree
 from nemostream.device.decode import CtcTensors, RnntTensors
 from nemostream.device.features import LogMel
 from nemostream.device.fused import FINITE, OPEN, Fused
-from nemostream.device.graphs import Graphs
+from nemostream.device.graphs import Graphs, aside
 from nemostream.device.staging import Staging
 from nemostream.device.terms import STATES, TermTables
 from nemostream.encoders import Arrays, Indices, RowState, check_row
@@ -52,44 +52,58 @@ class DeviceGroup(Group):
 
     def _make_room(self) -> bool:
         """Raises EngineFull if the device has no memory for the rows, or for the largest step over them."""
-        backend, capacity = self.model.backend, self.rows.capacity
+        backend = self.model.backend
         assert isinstance(backend, ResidentBackend)
         self._backend = backend
-        self._state = backend.state(self.chunk_frames, capacity, self.model.spare_frames(self.chunk_frames))
-        self._sizes = buckets(capacity)
-        self._encode = backend.encoder(self._state, self._size(self._max_batch))
-        self._trees: dict[int, BoostingTree] = {}
-        self._trying: set[Hashable] = set()
-        self._decoders_here: dict[str, RnntTensors | CtcTensors] = {}
-        with enough_memory("keyterms"):
-            self._mel_here = LogMel(self.model.mel).to(backend.device)
-            self._terms = TermTables(backend.info.vocab_size, STATES, backend.device)
-            self._aside = [torch.zeros_like(tensor) for tensor in (self._state.position, *self._state.small)]
-        self._admit(self.model.decoder_name(None))
+        with aside(backend.device):
+            self._make_rows()
+            self._make_steps()
         return True
 
-    @torch.inference_mode()
-    def _admit(self, decoder: str) -> None:
-        if decoder in self._decoders_here:
-            return
-        device, rows, largest = self._backend.device, self.rows.capacity + 1, self._sizes[-1]
+    def _make_rows(self) -> None:
+        device, capacity = self._backend.device, self.rows.capacity
+        self._state = self._backend.state(self.chunk_frames, capacity, self.model.spare_frames(self.chunk_frames))
+        self._trees: dict[int, BoostingTree] = {}
+        self._trying: set[Hashable] = set()
+        self._terms = TermTables(self._backend.info.vocab_size, STATES, device)
         bundle = self.model.bundle
+        self._decoders_here: dict[str, RnntTensors | CtcTensors] = {}
+        with enough_memory(f"the decoders of {capacity} rows"):
+            for name in bundle.info.decoders:
+                its = (bundle.weights, capacity + 1, self._terms, device)
+                made = RnntTensors(*its, bundle.info.max_symbols) if name == "rnnt" else CtcTensors(*its)
+                self._decoders_here[name] = made
+
+    @torch.inference_mode()
+    def _make_steps(self) -> None:
+        """All that is to be captured, for every decoder: once streams run it would hold them up."""
+        self._sizes = buckets(self.rows.capacity)
+        device, largest = self._backend.device, self._sizes[-1]
+        encode = self._backend.encoder(self._state, self._size(self._max_batch))
         with enough_memory(f"steps of {largest} rows"):
-            made: RnntTensors | CtcTensors
-            if decoder == "rnnt":
-                made = RnntTensors(bundle.weights, bundle.info.max_symbols, rows, self._terms, device)
-            else:
-                made = CtcTensors(bundle.weights, rows, self._terms, device)
-            decoders = {**self._decoders_here, decoder: made}
-            fused = Fused(self._encode, self._mel_here, self._state, decoders, largest)
-            staging = Staging(largest, self.lanes.span, fused.numbers, fused.results, device)
-            aside = [torch.zeros_like(tensor) for tensor in made.small]
-            graphs = Graphs(device)
+            mel = LogMel(self.model.mel).to(device)
+            self._fused = Fused(encode, mel, self._state, self._decoders_here, largest)
+            self._aside = [torch.zeros_like(tensor) for tensor in self._fused.small]
+            self._staging = Staging(largest, self.lanes.span, self._fused.numbers, self._fused.results, device)
+            self._graphs = Graphs(device)
             most = bisect_left(self._sizes, self._max_batch) + 1
             for size in reversed(self._sizes[:most]):  # the largest first: the others use its memory again
-                _prepare(graphs, fused, staging, size, self._state.nobody)
-        self._fused, self._staging, self._graphs = fused, staging, graphs
-        self._decoders_here, self._aside = decoders, self._aside + aside
+                self._prepare(size)
+
+    def _prepare(self, size: int) -> None:
+        """Capture the steps of that size, in which nobody does anything."""
+        staging, fused = self._staging, self._fused
+        for gathered in (False, True):
+            numbers = staging.numbers(size)
+            numbers[:] = 0
+            numbers[0] = self._state.nobody if gathered else np.arange(size)
+            staging.upload(size)
+            self._graphs.prepare(("step", size, gathered), partial(fused.step, *staging.tensors(size), gathered))
+        if fused.goes_on:
+            self._graphs.prepare(("more", size), partial(fused.more, staging.tensors(size)[1]))
+
+    def _admit(self, decoder: str) -> None:
+        """All of the model's are here."""
 
     @torch.inference_mode()
     def _enter(self, row: int, decoder: str, state: RowState | None, boost: BoostingTree | None) -> None:
@@ -230,17 +244,6 @@ class DeviceGroup(Group):
 
     def _decoder_here(self, row: int) -> RnntTensors | CtcTensors:
         return self._decoders_here[self._decoder_of[row]]
-
-
-def _prepare(graphs: Graphs, fused: Fused, staging: Staging, size: int, nobody: int) -> None:
-    """Capture the steps of that size, in which nobody does anything."""
-    for gathered in (False, True):
-        numbers = staging.numbers(size)
-        numbers[:] = 0
-        numbers[0] = nobody if gathered else np.arange(size)
-        staging.upload(size)
-        graphs.prepare(("step", size, gathered), partial(fused.step, *staging.tensors(size), gathered))
-    graphs.prepare(("more", size), partial(fused.more, staging.tensors(size)[1]))
 
 
 def _collect(results: npt.NDArray[np.int32], out: list[Outcome]) -> None:

@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemostream.encoders import trt
 from nemostream.encoders.resident import DTYPES
 from nemostream.encoders.trt import Api, ranges
 from nemostream.errors import DeviceError
-from nemostream.models import conformer, export, step
+from nemostream.models import conformer, export, restore, step
 from nemostream.models.bundle import encoder_file
 from nemostream.models.export import Sizes, export_step
 from nemostream.models.initializers import encoder_weights, precision_of
@@ -60,6 +61,10 @@ class Plans:
         """
         path = self.path(bundle, wanted)
         return _read(path) or self._build(bundle, wanted, path, say)
+
+    def discard(self, bundle: Bundle, wanted: Wanted) -> None:
+        """It does not run: the next `get` builds it anew."""
+        self.path(bundle, wanted).unlink(missing_ok=True)
 
     def path(self, bundle: Bundle, wanted: Wanted) -> Path:
         """Where that plan is, or would be."""
@@ -116,6 +121,6 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _code() -> str:
-    """Of the modules that make the graph."""
-    sources = [Path(str(module.__file__)).read_bytes() for module in (step, conformer, export)]
+    """Of the modules that make the graph and the plan."""
+    sources = [Path(str(module.__file__)).read_bytes() for module in (step, conformer, export, restore, trt)]
     return hashlib.sha256(b"".join(sources)).hexdigest()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nemostream.device.graphs import Graphs, aside
 from nemostream.encoders.plans import Plans, Wanted
 from nemostream.encoders.resident import Encode, ResidentBackend, describe_device
 from nemostream.encoders.tensors import RowTensors, enough_memory
@@ -54,18 +55,52 @@ class TensorRtBackend(ResidentBackend):
     def load(
         cls, bundle: Bundle, precision: str, device: str, most: int, folder: Path, say: Callable[[str], None]
     ) -> TensorRtBackend:
-        """With the plans in `folder`; those that are missing are built. Raises what make_plans does."""
+        """With the plans in `folder`; those that are missing are built, and each is seen to run. Raises what make_plans
+        does."""
         api = find()
         plans, info = Plans(folder, api), bundle.info
         made = {frames: want(info, frames, precision, most) for frames in info.chunk_frames}
-        for wanted in made.values():
-            plans.get(bundle, wanted, say)
         readers = {frames: partial(plans.get, bundle, wanted, say) for frames, wanted in made.items()}
-        return cls(info, precision, device, api, readers)
+        backend = cls(info, precision, device, api, readers)
+        for frames, wanted in made.items():
+            try:
+                readers[frames]()
+                backend.check(frames)
+            except CannotRun as error:
+                # Perhaps it is one of another installation: built here and now it must run.
+                say(f"{plans.path(bundle, wanted).name} is built anew: {error}")
+                plans.discard(bundle, wanted)
+                readers[frames]()
+                backend.check(frames)
+        return backend
+
+    def check(self, frames: int) -> None:
+        """Run a step of one row, captured and replayed.
+
+        Raises:
+            CannotRun: the plan does not load, or does not run.
+        """
+        state = self.state(frames, 1, self.info.spare_frames(frames))
+        row, prompt = (torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(2))
+        mel = torch.zeros((1, 8 * frames, self.info.mel.n_mels), device=self.device)
+        try:
+            with torch.inference_mode(), aside(self.device):
+                encode = self.encoder(state, 1)
+                graphs = Graphs(self.device)
+                graphs.prepare("check", lambda: encode(row, mel, prompt, False)[0])
+                encoded = graphs.run("check", lambda: encode(row, mel, prompt, False)[0]).cpu()
+        except (RuntimeError, DeviceError) as error:
+            raise CannotRun(f"a step does not run ({' '.join(str(error).split())[:300]})") from error
+        if not torch.isfinite(encoded).all():
+            raise CannotRun("what a step gives is not finite")
 
     def encoder(self, state: RowTensors, most: int) -> Encode:
         engine = self._api.load(self._plans[state.chunk_frames]())
         return Steps(engine, state, self.info, at_once(state.chunk_frames, most))
+
+
+class CannotRun(DeviceError):
+    """A plan that is there is of no use."""
 
 
 def make_plans(
@@ -145,7 +180,7 @@ class Steps:
             tensors = dict(zip(self._inputs, given, strict=True))
             tensors |= {name: out[part] for name, out in zip(self._outputs, outputs, strict=True)}
             stream = _stream()
-            self._context((count, gathered, len(position)), len(position), stream).run(tensors, stream)
+            self._context((count, gathered, start), len(position), stream).run(tensors, stream)
         return tuple(outputs)
 
     def _room(self, mel: Tensor) -> list[Tensor]:

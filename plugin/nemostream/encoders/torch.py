@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from nemostream.alone import ALONE
 from nemostream.encoders.resident import Encode, ResidentBackend, describe_device, find_device
 from nemostream.encoders.tensors import RowTensors, enough_memory
 from nemostream.models.initializers import encoder_weights
@@ -48,7 +49,7 @@ class TorchBackend(ResidentBackend):
         """
         super().__init__(info, precision, device)
         self.name = f"torch {torch.__version__}, {describe_device(self.device)}"
-        with enough_memory("the model's weights"):
+        with ALONE, enough_memory("the model's weights"):
             self.module = module.reduce(self.dtype).to(self.device)
         self.module.add_module("front", _Sliced(self.module.front))
         if self.device.type == "cuda" and self.dtype == torch.float32:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemostream.alone import ALONE
 from nemostream.encoders.trt_report import Phases, listener, log_of
 from nemostream.errors import DeviceError
 
@@ -59,7 +60,7 @@ def find(target: str | None = None) -> Api:
     if package is None:
         raise DeviceError(
             "TensorRT is not installed; run pip install 'livekit-plugins-nemo[tensorrt]', or for a GeForce or RTX card "
-            "pip install tensorrt-rtx"
+            "pip install 'tensorrt-rtx>=1.5'"
         )
     if target.upper() not in package.ComputeCapability.__members__:
         known = ", ".join(name.lower() for name in package.ComputeCapability.__members__ if name.startswith("SM"))
@@ -108,6 +109,8 @@ class Api:
             raise DeviceError(f"{self.name} does not read the graph ({why})")
         config = builder.create_builder_config()
         config.clear_flag(trt.BuilderFlag.TF32)  # fp32 is asked for where it is to be exact
+        # Streams of its own would be drawn into a capture, and may be of the kind that wait for the default one.
+        config.max_aux_streams = 0
         learnt = self._differences.settle(config, self._target, timing)
         monitor = listener(trt, Phases(say))  # must live as long as the build
         config.progress_monitor = monitor
@@ -118,7 +121,8 @@ class Api:
                 rest = tuple(given.shape)[1:]
                 profile.set_shape(given.name, (size.least, *rest), (size.most, *rest), (size.most, *rest))
             config.add_optimization_profile(profile)
-        plan = builder.build_serialized_network(network, config)
+        with ALONE:
+            plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise DeviceError(f"{self.name} does not build the graph ({log.why()})")
         return bytes(plan), learnt()
@@ -132,16 +136,17 @@ class Api:
         log = log_of(self._package)
         log.errors.clear()
         runtime = self._package.Runtime(log)
-        engine = runtime.deserialize_cuda_engine(plan)
+        with ALONE:
+            engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise DeviceError(f"{self.name} does not load its plan ({log.why()})")
-        return Engine(engine, self._differences.context, runtime)
+        return Engine(engine, self._differences.contexts(engine), runtime)
 
 
 class Engine:
     """A plan on the GPU. `memory`: bytes that a step needs for what it computes, whichever context runs it."""
 
-    def __init__(self, engine: Any, make_context: Callable[[Any], Any], keep: Any = None) -> None:
+    def __init__(self, engine: Any, make_context: Callable[[], Any], keep: Any = None) -> None:
         """`engine`: an ICudaEngine; `make_context`: makes its contexts, without memory; `keep`: what it needs alive."""
         self._engine, self._make_context, self._keep = engine, make_context, keep
         self.memory = int(engine.device_memory_size_v2)
@@ -154,12 +159,12 @@ class Engine:
         Args:
             workspace: (memory,) uint8. Contexts that never run at once may have the same.
         """
-        context = self._make_context(self._engine)
+        context = self._make_context()
         if context is None:
             raise RuntimeError("TensorRT made no context")
-        context.set_device_memory(workspace.data_ptr(), self.memory)
         if not context.set_optimization_profile_async(profile, stream):
             raise RuntimeError(f"TensorRT did not take profile {profile}")
+        context.set_device_memory(workspace.data_ptr(), self.memory)
         return Context(context, self.inputs)
 
 
@@ -198,21 +203,31 @@ class _Differences:
             config.set_compute_capability(getattr(self._package.ComputeCapability, target.upper()), 0)
             config.set_flag(self._package.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else steps cannot be captured
             return lambda: b""
-        config.set_timing_cache(config.create_timing_cache(timing), ignore_mismatch=False)
-        return lambda: bytes(config.get_timing_cache().serialize())
+        # What was learnt elsewhere, or was damaged, is not taken: then this build learns anew.
+        cache = config.create_timing_cache(timing)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
-    def context(self, engine: Any) -> Any:
-        """A context without memory of its own."""
+        def learnt() -> bytes:
+            cache = config.get_timing_cache()
+            return b"" if cache is None else bytes(cache.serialize())
+
+        return learnt
+
+    def contexts(self, engine: Any) -> Callable[[], Any]:
+        """What makes contexts without memory of their own."""
         user = self._package.ExecutionContextAllocationStrategy.USER_MANAGED
         if not self.for_rtx:
-            return engine.create_execution_context(user)
+            return lambda: engine.create_execution_context(user)
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(user)
-        # Kernels for a shape are compiled before it first runs, not beside it: a captured graph keeps what it has.
+        # Kernels for a shape are compiled before it first runs, not beside it: a captured graph keeps what it has. What
+        # one context has compiled the others take.
         config.dynamic_shapes_kernel_specialization_strategy = (
             self._package.DynamicShapesKernelSpecializationStrategy.EAGER
         )
-        return engine.create_execution_context(config)
+        config.set_runtime_cache(config.create_runtime_cache())
+        return lambda: engine.create_execution_context(config)
 
 
 def _package(name: str) -> ModuleType | None:

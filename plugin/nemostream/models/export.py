@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from nemostream.models.info import EncoderInfo, MelInfo
 
 OPSET = 17
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,13 @@ def export_step(
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """The exporter warns about every traced shape, on stdout, stderr and in the log; all of them are meant."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    with _ONE_AT_A_TIME:  # all of this is the process's
+        exporter.setLevel(logging.ERROR)
+        try:
+            with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            exporter.setLevel(level)
