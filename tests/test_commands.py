@@ -216,14 +216,16 @@ def test_a_video_without_sound_is_one_sentence(
 
 
 def test_plans_are_built_once_for_a_gpu_that_is_elsewhere(
-    toy_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind_bundle: Callable[[str], Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    command = ["plan", str(toy_bundle.path), "--target", "sm89", "--max-streams", "2", "--precision", "fp16"]
+    bundle = kind_bundle("hybrid_prompt")
+    command = ["plan", str(bundle.path), "--target", "sm89", "--max-streams", "2", "--precision", "fp16"]
     first = call(*command)
     assert first.exit_code == 0, first.output
     made = [Path(line) for line in first.stdout.splitlines()]
-    assert [f.name.rpartition("-")[0] for f in made] == [f"toy-{ms}ms-fp16" for ms in (80, 160, 560, 1120)]
+    name = bundle.info.name
+    assert [f.name.rpartition("-")[0] for f in made] == [f"{name}-80ms-fp16", f"{name}-1120ms-fp16"]
     before = [f.stat().st_mtime_ns for f in made]
     assert call(*command).stdout == first.stdout and [f.stat().st_mtime_ns for f in made] == before
 

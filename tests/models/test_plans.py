@@ -26,11 +26,10 @@ from tests.models import shapes
 TWO = Wanted(frames=2, columns=74, precision="bf16", most=16)
 
 
-def test_the_embedded_model_builds_in_both_half_precisions(tmp_path: Path) -> None:
+def test_the_embedded_model_builds(tmp_path: Path) -> None:
     bundle, said = load_bundle(catalog.resolve(None)), list[str]()
     plans = Plans(tmp_path, find("sm89"))
-    found = [plans.get(bundle, want(bundle.info, 2, p, 8), said.append) for p in ("bf16", "fp16")]
-    assert all(len(plan) > 4e6 for plan in found) and found[0] != found[1]
+    assert len(plans.get(bundle, want(bundle.info, 2, "bf16", 8), said.append)) > 4e6
     assert said[0] == "en-starter, 160 ms: exporting" and said[-1].startswith("en-starter, 160 ms: building, ")
 
 
@@ -38,7 +37,7 @@ def test_the_114m_shape_builds() -> None:
     assert shapes.build("fastconformer-114m", "bf16", 2, 8)["plan_mb"] > 200
 
 
-@pytest.mark.parametrize("kind, precision", [("prompt", "bf16"), ("eou", "fp32")])
+@pytest.mark.parametrize("kind, precision", [("prompt", "fp16"), ("eou", "fp32")])
 def test_other_kinds_build(kind_bundle: Callable[[str], Bundle], kind: str, precision: str, tmp_path: Path) -> None:
     bundle = kind_bundle(kind)
     assert Plans(tmp_path, find("sm89")).get(bundle, want(bundle.info, 1, precision, 4), quiet)
