@@ -14,11 +14,11 @@ import pytest
 from torch import Tensor
 
 from nemostream.device.group import DeviceGroup
-from nemostream.encoders import tensorrt
+from nemostream.encoders import tensorrt, trt
 from nemostream.encoders.resident import DTYPES, ResidentRows
-from nemostream.encoders.tensorrt import TensorRtBackend, at_once, want
+from nemostream.encoders.tensorrt import TensorRtBackend, want
 from nemostream.encoders.torch import TorchBackend
-from nemostream.encoders.trt import Context, Engine, Range, ranges
+from nemostream.encoders.trt import Context, Engine, Range, at_once, ranges
 from nemostream.errors import DeviceError, StepFailed
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
@@ -106,8 +106,8 @@ def test_streams_say_what_they_say_on_the_host(toy: Model, device: Model, chunk_
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt, "PART_ROWS", 2)
-    monkeypatch.setattr(tensorrt, "MEL_FRAMES", 1)
+    monkeypatch.setattr(trt, "PART_ROWS", 2)
+    monkeypatch.setattr(trt, "MEL_FRAMES", 1)
 
 
 def test_a_batch_in_parts_is_the_same(toy_bundle: Bundle, make: Make, small_parts: None) -> None:
@@ -158,7 +158,7 @@ def test_addresses_are_multiples_of_256_and_tensors_whole(
         plain(context, tensors, stream)
 
     monkeypatch.setattr(Context, "run", watched)
-    monkeypatch.setattr(tensorrt, "PART_ROWS", 64)
+    monkeypatch.setattr(trt, "PART_ROWS", 64)
     backend = make(toy_bundle)[0]
     for capacity in (70, 129):
         rows = backend.rows(2, capacity, 4)

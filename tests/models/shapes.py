@@ -15,8 +15,7 @@ from pathlib import Path
 from bench.gpu.models import config_of
 from bench.random_model import SHAPES
 from nemostream.encoders.resident import DTYPES
-from nemostream.encoders.tensorrt import at_once
-from nemostream.encoders.trt import find, ranges
+from nemostream.encoders.trt import at_once, find, ranges
 from nemostream.models.conformer import ConformerEncoder
 from nemostream.models.export import Sizes, export_step
 from nemostream.models.step import StreamingStep

@@ -38,11 +38,13 @@ def aside(device: torch.device) -> Iterator[None]:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """A context in which no thread collects garbage: a graph or an engine that ends would break a capture."""
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 class Graphs:

@@ -22,7 +22,7 @@ from nemostream.device.graphs import Graphs, aside
 from nemostream.encoders.plans import Plans, Wanted
 from nemostream.encoders.resident import Encode, ResidentBackend, describe_device
 from nemostream.encoders.tensors import RowTensors, enough_memory
-from nemostream.encoders.trt import Api, Context, Engine, find, ranges
+from nemostream.encoders.trt import Api, Context, Engine, at_once, find, ranges
 from nemostream.errors import DeviceError
 from nemostream.models import catalog
 from nemostream.models.step import input_names, output_names
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
     from nemostream.models.info import ModelInfo
 
 logger = logging.getLogger("nemostream")
-
-MEL_FRAMES = 32_768
-"""That an engine takes at once; larger batches go through it in parts. More make a step no faster for each row, and
-need 35 kB each between the stages of the front end (256 channels, 128 mels)."""
-PART_ROWS = 64
-"""Parts are multiples of so many rows: their addresses must be ones that 256 divides."""
 
 
 class TensorRtBackend(ResidentBackend):
@@ -80,11 +74,11 @@ class TensorRtBackend(ResidentBackend):
         Raises:
             CannotRun: the plan does not load, or does not run.
         """
-        state = self.state(frames, 1, self.info.spare_frames(frames))
-        row, prompt = (torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(2))
-        mel = torch.zeros((1, 8 * frames, self.info.mel.n_mels), device=self.device)
         try:
             with torch.inference_mode(), aside(self.device):
+                state = self.state(frames, 1, self.info.spare_frames(frames))
+                row, prompt = (torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(2))
+                mel = torch.zeros((1, 8 * frames, self.info.mel.n_mels), device=self.device)
                 encode = self.encoder(state, 1)
                 graphs = Graphs(self.device)
                 graphs.prepare("check", lambda: encode(row, mel, prompt, False)[0])
@@ -148,11 +142,6 @@ def want(info: ModelInfo, frames: int, precision: str, most: int) -> Wanted:
     """What a plan for chunks of so many frames must offer. Rounded up, so that one plan serves similar settings."""
     columns = info.encoder.left_context + info.spare_frames(frames)
     return Wanted(frames, columns, precision, at_once(frames, 1 << (most - 1).bit_length()))
-
-
-def at_once(frames: int, most: int) -> int:
-    """Rows of one run of an engine."""
-    return min(most, max(PART_ROWS, MEL_FRAMES // (8 * frames) // PART_ROWS * PART_ROWS))
 
 
 class Steps:

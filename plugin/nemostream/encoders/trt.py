@@ -28,6 +28,11 @@ from nemostream.errors import DeviceError
 TENSORRT, FOR_RTX = "tensorrt", "tensorrt_rtx"
 EDGES = (8, 64, 512)
 """Where one profile's batches end and the next one's begin: a kernel that is best for 500 rows is not for one."""
+MEL_FRAMES = 32_768
+"""That an engine takes at once; larger batches go through it in parts. Between the stages of the front end each takes
+35 kB (256 channels, 128 mels, float32)."""
+PART_ROWS = 64
+"""Parts are multiples of so many rows: their addresses must be ones that 256 divides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,11 @@ def ranges(most: int) -> list[Range]:
     """Of all batches up to `most`."""
     edges = [*(edge for edge in EDGES if edge < most), most]
     return [Range(least + 1, edge) for least, edge in zip([0, *edges[:-1]], edges, strict=True)]
+
+
+def at_once(frames: int, most: int) -> int:
+    """Rows of one run of an engine."""
+    return min(most, max(PART_ROWS, MEL_FRAMES // (8 * frames) // PART_ROWS * PART_ROWS))
 
 
 def find(target: str | None = None) -> Api:
