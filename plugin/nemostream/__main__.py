@@ -270,6 +270,8 @@ def main() -> None:
     except NemostreamError as error:
         typer.echo(f"nemostream: {error}", err=True)
         sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -296,10 +296,6 @@ class Engine:
         except Exception as error:
             logger.exception("loading %s failed", model)
             failure = NemostreamError(f"loading {model or 'the default model'} failed: {error}")
-        if failure is not None:
-            # What was made of it may be most of a GPU's memory, and the next try needs that.
-            forget(failure)
-            collect()
 
         def loaded() -> None:
             for number, message in self._lobby.leave(awaited(opened)):
@@ -317,7 +313,13 @@ class Engine:
         two names may mean the same rows."""
         with self._making:
             if (make := self._core.missing(opened)) is not None:
-                group = make()
+                try:
+                    group = make()
+                except Exception as error:
+                    # What was made of it may be most of a GPU's memory, and the next try needs that.
+                    forget(error)
+                    collect()
+                    raise
                 self._on_thread(lambda: self._core.join(group))
 
     def _hand_out(self) -> None:

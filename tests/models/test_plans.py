@@ -49,6 +49,20 @@ def test_a_graph_that_is_none_is_refused_in_a_sentence(tmp_path: Path) -> None:
         find("sm89").build(tmp_path / "step.onnx", ranges(4), b"", quiet)
 
 
+def test_an_interrupt_ends_a_build(toy_bundle: Bundle, tmp_path: Path) -> None:
+    """Wherever it falls: TensorRT is in the middle of what it calls, and goes on by itself."""
+
+    def interrupted(far: str) -> None:
+        if "building" in far:
+            raise KeyboardInterrupt
+
+    plans = Plans(tmp_path, find("sm89"))
+    with pytest.raises(KeyboardInterrupt):
+        plans.get(toy_bundle, TWO, interrupted)
+    assert not list(tmp_path.iterdir())
+    assert plans.get(toy_bundle, TWO, quiet)
+
+
 class Builder:
     """Stands where trt.Api does and only counts: what it builds and learns."""
 

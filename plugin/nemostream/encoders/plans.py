@@ -114,10 +114,10 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, content: bytes) -> None:
     """In one piece: another process may be reading."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # gone whatever happens
+        part = Path(scratch) / path.name
+        part.write_bytes(content)
+        os.replace(part, path)
 
 
 def _code() -> str:

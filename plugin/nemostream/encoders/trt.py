@@ -110,7 +110,7 @@ class Api:
             DeviceError: TensorRT does not take the graph.
         """
         trt, log = self._package, log_of(self._package)
-        log.errors.clear()
+        log.clear()
         builder = trt.Builder(log)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, log)
@@ -122,7 +122,7 @@ class Api:
         # Streams of its own would be drawn into a capture, and may be of the kind that wait for the default one.
         config.max_aux_streams = 0
         learnt = self._differences.settle(config, self._target, timing)
-        monitor = listener(trt, Phases(say))  # must live as long as the build
+        monitor = listener(trt, Phases(say), log)  # must live as long as the build
         config.progress_monitor = monitor
         for size in sizes:
             profile = builder.create_optimization_profile()
@@ -133,6 +133,8 @@ class Api:
             config.add_optimization_profile(profile)
         with ALONE:
             plan = builder.build_serialized_network(network, config)
+        if log.interrupted:
+            raise KeyboardInterrupt
         if plan is None:
             raise DeviceError(f"{self.name} does not build the graph ({log.why()})")
         return bytes(plan), learnt()
@@ -144,7 +146,7 @@ class Api:
             DeviceError: it does not run here, or there is no memory for its weights.
         """
         log = log_of(self._package)
-        log.errors.clear()
+        log.clear()
         runtime = self._package.Runtime(log)
         with ALONE:
             engine = runtime.deserialize_cuda_engine(plan)

@@ -73,11 +73,26 @@ def log_of(package: ModuleType) -> Any:
             def __init__(self) -> None:
                 super().__init__()
                 self.errors: list[str] = []
+                self.interrupted = False
 
             def log(self, severity: Any, message: str) -> None:
+                self.noting(self._log, severity, message)
+
+            def _log(self, severity: Any, message: str) -> None:
                 if severity in (package.ILogger.ERROR, package.ILogger.INTERNAL_ERROR):
                     self.errors.append(message)
                 logger.debug("%s: %s", package.__name__, message)
+
+            def noting(self, action: Callable[..., None], *its: Any) -> None:
+                """Do that. An interrupt in what TensorRT calls would be lost in it."""
+                try:
+                    action(*its)
+                except KeyboardInterrupt:
+                    self.interrupted = True
+
+            def clear(self) -> None:
+                self.errors.clear()
+                self.interrupted = False
 
             def why(self) -> str:
                 return self.errors[0].partition("\n")[0] if self.errors else "it says no more"
@@ -86,18 +101,18 @@ def log_of(package: ModuleType) -> Any:
     return _logs[package.__name__]
 
 
-def listener(package: ModuleType, phases: Phases) -> Any:
-    """Tells `phases` how far a build is."""
+def listener(package: ModuleType, phases: Phases, log: Any) -> Any:
+    """Tells `phases` how far a build is, and ends it if `log`, its log_of, was interrupted."""
 
     class Monitor(package.IProgressMonitor):  # type: ignore[misc, name-defined]
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            phases.start(phase_name, parent_phase, num_steps)
+            log.noting(phases.start, phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            phases.step(phase_name, step)
-            return True  # go on
+            log.noting(phases.step, phase_name, step)
+            return not log.interrupted
 
         def phase_finish(self, phase_name: str) -> None:
-            phases.finish(phase_name)
+            log.noting(phases.finish, phase_name)
 
     return Monitor()
