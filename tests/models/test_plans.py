@@ -4,6 +4,7 @@ where TensorRT cannot be had."""
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -54,7 +55,7 @@ def test_an_interrupt_ends_a_build(toy_bundle: Bundle, tmp_path: Path) -> None:
 
     def interrupted(far: str) -> None:
         if "building" in far:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     plans = Plans(tmp_path, find("sm89"))
     with pytest.raises(KeyboardInterrupt):

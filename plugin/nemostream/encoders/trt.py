@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nemostream.alone import ALONE
-from nemostream.encoders.trt_report import Phases, listener, log_of
+from nemostream.encoders.trt_report import Phases, interruptible, listener, log_of
 from nemostream.errors import DeviceError
 
 TENSORRT, FOR_RTX = "tensorrt", "tensorrt_rtx"
@@ -110,7 +110,7 @@ class Api:
             DeviceError: TensorRT does not take the graph.
         """
         trt, log = self._package, log_of(self._package)
-        log.clear()
+        log.errors.clear()
         builder = trt.Builder(log)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, log)
@@ -131,10 +131,8 @@ class Api:
                 rest = tuple(given.shape)[1:]
                 profile.set_shape(given.name, (size.least, *rest), (size.most, *rest), (size.most, *rest))
             config.add_optimization_profile(profile)
-        with ALONE:
+        with ALONE, interruptible(log):
             plan = builder.build_serialized_network(network, config)
-        if log.interrupted:
-            raise KeyboardInterrupt
         if plan is None:
             raise DeviceError(f"{self.name} does not build the graph ({log.why()})")
         return bytes(plan), learnt()
@@ -146,7 +144,7 @@ class Api:
             DeviceError: it does not run here, or there is no memory for its weights.
         """
         log = log_of(self._package)
-        log.clear()
+        log.errors.clear()
         runtime = self._package.Runtime(log)
         with ALONE:
             engine = runtime.deserialize_cuda_engine(plan)

@@ -10,8 +10,10 @@ Classes of TensorRT's are made when they are needed: the package they come from 
 from __future__ import annotations
 
 import logging
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -76,23 +78,9 @@ def log_of(package: ModuleType) -> Any:
                 self.interrupted = False
 
             def log(self, severity: Any, message: str) -> None:
-                self.noting(self._log, severity, message)
-
-            def _log(self, severity: Any, message: str) -> None:
                 if severity in (package.ILogger.ERROR, package.ILogger.INTERNAL_ERROR):
                     self.errors.append(message)
                 logger.debug("%s: %s", package.__name__, message)
-
-            def noting(self, action: Callable[..., None], *its: Any) -> None:
-                """Do that. An interrupt in what TensorRT calls would be lost in it."""
-                try:
-                    action(*its)
-                except KeyboardInterrupt:
-                    self.interrupted = True
-
-            def clear(self) -> None:
-                self.errors.clear()
-                self.interrupted = False
 
             def why(self) -> str:
                 return self.errors[0].partition("\n")[0] if self.errors else "it says no more"
@@ -101,18 +89,35 @@ def log_of(package: ModuleType) -> Any:
     return _logs[package.__name__]
 
 
+@contextmanager
+def interruptible(log: Any) -> Iterator[None]:
+    """A context in which an interrupt is noted in `log`, to end the build, and raised at its end: in what TensorRT calls
+    it would be lost."""
+    log.interrupted = False
+    if threading.current_thread() is not threading.main_thread():  # interrupts are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: setattr(log, "interrupted", True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if log.interrupted:
+        raise KeyboardInterrupt
+
+
 def listener(package: ModuleType, phases: Phases, log: Any) -> Any:
     """Tells `phases` how far a build is, and ends it if `log`, its log_of, was interrupted."""
 
     class Monitor(package.IProgressMonitor):  # type: ignore[misc, name-defined]
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            log.noting(phases.start, phase_name, parent_phase, num_steps)
+            phases.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            log.noting(phases.step, phase_name, step)
+            phases.step(phase_name, step)
             return not log.interrupted
 
         def phase_finish(self, phase_name: str) -> None:
-            log.noting(phases.finish, phase_name)
+            phases.finish(phase_name)
 
     return Monitor()
