@@ -91,8 +91,8 @@ def log_of(package: ModuleType) -> Any:
 
 @contextmanager
 def interruptible(log: Any) -> Iterator[None]:
-    """A context in which an interrupt is noted in `log`, to end the build, and raised at its end: in what TensorRT calls
-    it would be lost."""
+    """A context in which an interrupt is noted in `log`, which ends a build, and raised at its end: raised in what
+    TensorRT calls it would be lost."""
     log.interrupted = False
     if threading.current_thread() is not threading.main_thread():  # interrupts are the main thread's
         yield
