@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +13,9 @@ import time
 import numpy as np
 import psutil
 
+from livekit import api
 from nemostream_agent.agent_process import AgentProcess
+from nemostream_agent.demo.captioned_room import captioned_room
 from nemostream_agent.livekit_server import LiveKitServer
 from nemostream_agent.participant import RATE
 from tests.adapter.helpers import clip
@@ -63,6 +67,29 @@ async def test_on_sigterm_all_that_was_said_until_then_becomes_final_before_it_e
         saying.cancel()
         await speaker.leave()
         await reader.leave()
+
+
+async def test_a_room_asks_again_for_an_agent_that_did_not_answer(
+    server: LiveKitServer, room_name: str, own_engine: dict[str, str]
+) -> None:
+    async with (
+        AgentProcess(server, environment=own_engine) as agent,
+        api.LiveKitAPI(server.url, server.key, server.secret) as livekit,
+    ):
+        assert agent.pid is not None
+        os.kill(agent.pid, signal.SIGSTOP)  # a machine that is busy with all else
+        entering = captioned_room(server, room_name)
+        entered = asyncio.create_task(entering.__aenter__())
+        try:
+            while len(await livekit.agent_dispatch.list_dispatch(room_name)) < 2:
+                await asyncio.wait([entered], timeout=0.5)
+                assert not entered.done()
+        finally:
+            os.kill(agent.pid, signal.SIGCONT)
+        await entered
+        jobs = [job for sent in await livekit.agent_dispatch.list_dispatch(room_name) for job in sent.state.jobs]
+        assert len(jobs) == 1, "and comes once"
+        await entering.__aexit__(None, None, None)
 
 
 async def test_a_wrong_program_name_is_one_page_of_help() -> None:
