@@ -34,7 +34,7 @@ def opus(x: Samples, bit_rate: int) -> Samples:
     assert isinstance(encoder, av.AudioCodecContext)
     encoder.sample_rate, encoder.layout, encoder.format = SAMPLE_RATE, "mono", "s16"
     encoder.bit_rate = bit_rate
-    encoder.options = {"application": "voip", "compression_level": "3"}
+    encoder.options = {"application": "voip", "compression_level": "0"}
     decoder = av.CodecContext.create("libopus", "r")
     assert isinstance(decoder, av.AudioCodecContext)
     decoder.sample_rate, decoder.layout = OPUS_RATE, "mono"

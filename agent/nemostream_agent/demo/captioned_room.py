@@ -47,7 +47,8 @@ async def _wait(here: asyncio.Event, server: LiveKitServer, name: str) -> None:
     async with api.LiveKitAPI(server.url, server.key, server.secret) as livekit:
         for _ in range(REQUESTS):
             try:
-                return await asyncio.wait_for(here.wait(), REQUEST_S)
+                await asyncio.wait_for(here.wait(), REQUEST_S)
+                return
             except TimeoutError:
                 with warnings.catch_warnings():
                     # The development server's secret is as short as it is known.

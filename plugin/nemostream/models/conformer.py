@@ -12,10 +12,12 @@ the same context as the streaming step, hence the same numbers.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from nemostream.models.config import EncoderConfig
 
@@ -24,13 +26,33 @@ MASKED = -1e4
 
 
 class CausalConv2d(nn.Conv2d):
-    """Kernel 3, stride 2; padded 2 before and 1 behind in time and frequency: output j sees inputs 2j-2 .. 2j."""
+    """Kernel 3, stride 2, over what is padded 2 before and 1 behind in time and frequency: output j sees 2j-2 .. 2j."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__(inputs, outputs, 3, stride=2, groups=groups)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(F.pad(input, (2, 1, 2, 1)))
+
+class ValidRelu(torch.autograd.Function):
+    """relu(x) * valid, padded for the next CausalConv2d: x (B, C, T, W), valid (B, T) -> (B, C, T + 3, W + 3).
+
+    These are the largest tensors of all. Written as three operations they take two thirds more of a CPU's step.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, valid: Tensor) -> Tensor:
+        rows, channels, frames, width = x.shape
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        size = rows, channels, frames + 3, width + 3
+        out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
+        out[:, :, :2], out[:, :, -1:], out[..., :2], out[..., -1:] = 0, 0, 0, 0
+        out[:, :, 2:-1, 2:-1].copy_(x).clamp_(min=0).mul_(valid[:, None, :, None])
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(grad[:, :, 2:-1, 2:-1], out[:, :, 2:-1, 2:-1], 0), None
 
 
 class Subsampling(nn.Module):
@@ -52,15 +74,17 @@ class Subsampling(nn.Module):
         self.out = nn.Linear(channels * config.frequencies[2], config.d_model)
 
     def forward(self, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """mel (B, F, n_mels), lengths (B,) -> (B, T', D), (B,). Frames past a row's length are zeroed at every stage:
-        otherwise a row would depend on how far its batch was padded."""
-        x = mel.unsqueeze(1) * _valid(lengths, mel.shape[1])[:, None, :, None]
+        """mel (B, F, n_mels), lengths (B,) -> (B, T', D), (B,). Frames past a row's length are zeroed behind every
+        stage: otherwise a row would depend on how far its batch was padded."""
+        x = F.pad(mel.unsqueeze(1) * _valid(lengths, mel.shape[1])[:, None, :, None], (2, 1, 2, 1))
         for layer in self.conv:
+            if isinstance(layer, nn.ReLU):
+                x = ValidRelu.apply(x, _valid(lengths, x.shape[2]))
+                continue
             x = layer(x)
             if isinstance(layer, CausalConv2d):
                 lengths = lengths // 2 + 1
-            x = x * _valid(lengths, x.shape[2])[:, None, :, None]
-        out: Tensor = self.out(x.transpose(1, 2).flatten(2))
+        out: Tensor = self.out(x[:, :, 2:-1, 2:-1].transpose(1, 2).flatten(2))
         return out, lengths
 
 
@@ -112,11 +136,15 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         """x (B, T, D), valid (B, T) of 0 and 1."""
-        x = F.glu(self.pointwise_conv1(x.transpose(1, 2)), 1) * valid[:, None]
-        x = self.depthwise_conv(F.pad(x, (self.kernel - 1, 0)))
+        x = F.glu(_pointwise(self.pointwise_conv1, x), 2) * valid[:, :, None]
+        x = self.depthwise_conv(F.pad(x.transpose(1, 2), (self.kernel - 1, 0)))
         x = F.silu(self.batch_norm(x.transpose(1, 2)))
-        out: Tensor = self.pointwise_conv2(x.transpose(1, 2)).transpose(1, 2)
-        return out
+        return _pointwise(self.pointwise_conv2, x)
+
+
+def _pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:
+    """A kernel of 1 over (B, T, D) as the product that it is: on a CPU a quarter of the convolution's time."""
+    return F.linear(x, layer.weight.squeeze(2), layer.bias)
 
 
 class FeedForward(nn.Module):
