@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+import torch
 
 from nemostream.model import Model
 from nemostream.models.bundle import Bundle
@@ -23,6 +24,14 @@ def toy(toy_bundle: Bundle) -> Model:
 @pytest.fixture(scope="session")
 def toy_int8(toy_bundle: Bundle) -> Model:
     return load(toy_bundle.path, "int8")
+
+
+@pytest.fixture(scope="session")
+def device(toy_bundle: Bundle) -> Model:
+    """The toy on a device's code path, on this machine's CPU."""
+    # Products this small are done before a second thread has begun, and on a busy machine each waits for the other.
+    torch.set_num_threads(1)
+    return Model.load(toy_bundle.path, "fp32", 1, "torch")
 
 
 def utterance(seed: int, words: int = 5) -> Samples:

@@ -28,17 +28,6 @@ from tests.engine.test_row_state import DAMAGE, run, same, windows_of
 Events = list[tuple[str, str, int]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    """Products this small are done before a second thread has begun, and on a busy machine each waits for the other."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def device(toy_bundle: Bundle) -> Model:
-    return Model.load(toy_bundle.path, "fp32", 1, "torch")
-
-
 def talk(model: Model, chunk_ms: int, decoder: str, **opened: Any) -> tuple[list[Events], list[list[tuple[int, int]]]]:
     """Four streams that flush, pause, leave and come; with peeks where chunks are long."""
     d = Driver(model, chunk_ms=chunk_ms, decoder=decoder, peek=True, max_streams=4, **opened)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -27,17 +26,6 @@ from tests.examples import examples
 
 STREAMS = 4
 SIZES = [1600, 2560, 4000, 7000]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    """Products this small are done before a second thread has begun, and on a busy machine each waits for the other."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def device(toy_bundle: Bundle) -> Model:
-    return Model.load(toy_bundle.path, "fp32", 1, "torch")
 
 
 class Listener:
