@@ -10,7 +10,7 @@ python=$PWD/.venv/bin/python
 
 data=$shared/corpus_en
 for folder in "$run"/hibari* "$run"/kokoro*; do
-    [ ! -e "$folder/0000.jsonl" ] || data="$data $folder"
+    ! ls "$folder"/*[0-9].jsonl >/dev/null 2>&1 || data="$data $folder"
 done
 
 minutes=${1:-100000}
