@@ -19,6 +19,14 @@ from tests.random_model import KINDS, write_random_nemo
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
+REAL_TIME = {"adapter", "bench", "browser", "containers", "gateway", "remote", "rooms", "whip"} | {
+    "test_commands.py",
+    "test_docs.py",
+    "test_pages.py",
+    "test_wheel.py",
+}
+"""What speaks, serves and waits as users do: one such test at a time, with all others behind them on what cores are
+left."""
 CACHE = ROOT / ".cache" / "bundles"
 
 
@@ -45,6 +53,17 @@ def converted(checkpoint: Path) -> Bundle:
             if not folder.is_dir():  # else another test process made it meanwhile
                 raise
     return load_bundle(folder)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":  # the first worker has the largest group
+        os.nice(10)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").parts[0] in REAL_TIME:
+            item.add_marker(pytest.mark.xdist_group("real time"))
 
 
 @pytest.fixture(scope="session")

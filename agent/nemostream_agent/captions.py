@@ -7,6 +7,7 @@ CPU from which `start` takes no more rooms: 0.7 unless it says otherwise.
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from livekit.agents import AgentServer, AutoSubscribe, JobContext, JobProcess
@@ -17,6 +18,10 @@ from .room_captions import RoomCaptions
 
 MOST_LOAD = 0.99
 """LiveKit's server asks no agent whose load is 1, whatever the threshold, and asks for a room but once."""
+
+LINGER = 0.2
+"""Seconds between the last caption and the end of the connection: what its data channel still holds is lost with it,
+and nothing says when that is empty."""
 
 
 def load_of(server: AgentServer) -> float:
@@ -44,6 +49,7 @@ async def finish(ctx: JobContext) -> None:
     captions: RoomCaptions | None = ctx.proc.userdata.get("captions")
     if captions is not None:
         await captions.aclose()
+        await asyncio.sleep(LINGER)
     stt: nemo.STT = ctx.proc.userdata["stt"]
     await stt.aclose()
 
