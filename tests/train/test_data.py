@@ -12,11 +12,11 @@ import torch
 from nemostream.mel import MelFilters
 from nemostream.models.checkpoint import FILTERS, WINDOW, read_checkpoint
 from tests.speech import utterance
-from tests.train.shards import write_shard
 from train.codecs import lose_packets, mu_law, opus
 from train.data import SAMPLE_RATE, Samples, load_corpus
 from train.features import LogMel, mask_spectrum
 from train.heldout import held_out_sentences
+from train.speak import write_shard
 
 
 def encode(text: str) -> list[int]:
@@ -30,7 +30,7 @@ def test_held_out_sentences_are_rejected_however_they_are_written(tmp_path: Path
     (tmp_path / "general.txt").write_text("The stocks had a fast run-up\n")
     sentences = held_out_sentences([held_out, tmp_path / "general.txt"])
     texts = ["Call Anna, at two o'clock!", "call anna at three o'clock", "the stocks had a fast run up"]
-    write_shard(tmp_path / "corpus", [(text, np.ones(SAMPLE_RATE, np.float32) / 9) for text in texts])
+    write_shard(tmp_path / "corpus", 0, [(text, np.ones(SAMPLE_RATE, np.float32) / 9, "test") for text in texts])
     clips = load_corpus([tmp_path / "corpus"], sentences, encode, tmp_path / "pcm")
     assert [clip.text for clip in clips] == ["call anna at three o'clock"]
 
@@ -39,7 +39,7 @@ def test_a_clip_is_cut_where_its_sentence_was_spoken(tmp_path: Path) -> None:
     hertz = np.array([400, 900, 1600])
     time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     tones = [(str(f), (0.3 * np.sin(2 * np.pi * f * time)).astype(np.float32)) for f in hertz]
-    write_shard(tmp_path / "corpus", [(f"tone {'abc'[i]}", wave) for i, (_, wave) in enumerate(tones)])
+    write_shard(tmp_path / "corpus", 0, [(f"tone {'abc'[i]}", wave, "test") for i, (_, wave) in enumerate(tones)])
     clips = load_corpus([tmp_path / "corpus"], frozenset(), encode, tmp_path / "pcm")
     peaks = [np.abs(np.fft.rfft(clip.wave())).argmax() * SAMPLE_RATE / len(clip.samples) for clip in clips]
     np.testing.assert_allclose(peaks, hertz, atol=2)
