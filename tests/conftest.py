@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.nice(10)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(ROOT / "tests").parts[0] in REAL_TIME:
