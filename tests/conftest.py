@@ -27,6 +27,8 @@ REAL_TIME = {"adapter", "bench", "browser", "containers", "gateway", "remote", "
 }
 """What speaks, serves and waits as users do: one such test at a time, with all others behind them on what cores are
 left."""
+BEHIND = 10
+"""Niceness of the others."""
 CACHE = ROOT / ".cache" / "bundles"
 
 
@@ -55,16 +57,17 @@ def converted(checkpoint: Path) -> Bundle:
     return load_bundle(folder)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":  # the first worker has the largest group
-        os.nice(10)
-
-
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(ROOT / "tests").parts[0] in REAL_TIME:
             item.add_marker(pytest.mark.xdist_group("real time"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The largest group is handed out first, whole: who gets another test is not, or no longer, at work on it."""
+    if "PYTEST_XDIST_WORKER" in os.environ and item.get_closest_marker("xdist_group") is None and os.nice(0) < BEHIND:
+        os.nice(BEHIND)
 
 
 @pytest.fixture(scope="session")

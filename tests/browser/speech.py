@@ -14,7 +14,7 @@ from nemostream_agent.participant import RATE, read_clip
 from tests.clips import TEXTS, path
 from tests.gateway.clients import by_file
 
-LEAD = 2.5
+LEAD = 4.0
 """Seconds of silence in which a page connects, before the sentence."""
 TAIL = 2.0
 TIMES_THE_FILE = 1.5
