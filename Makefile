@@ -26,7 +26,7 @@ test: server pages
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
-	$(PY) -m pytest -n 2 --dist loadgroup
+	$(PY) -m pytest -n 2
 
 # What takes long; results are kept in proofs/. NeMo, the reference, gets an environment of its own under .cache.
 proof: setup

@@ -16,19 +16,12 @@ from nemostream.models.bundle import Bundle, load_bundle
 from nemostream.models.convert import Settings, convert
 from nemostream_agent.livekit_server import LiveKitServer, find_or_build
 from tests.random_model import KINDS, write_random_nemo
+from tests.workers import pytest_runtest_setup, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_runtest_setup", "pytest_xdist_make_scheduler"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
-REAL_TIME = {"adapter", "bench", "browser", "containers", "gateway", "remote", "rooms", "whip"} | {
-    "test_commands.py",
-    "test_docs.py",
-    "test_pages.py",
-    "test_wheel.py",
-}
-"""What speaks, serves and waits as users do: one such test at a time, with all others behind them on what cores are
-left."""
-BEHIND = 10
-"""Niceness of the others."""
 CACHE = ROOT / ".cache" / "bundles"
 
 
@@ -55,19 +48,6 @@ def converted(checkpoint: Path) -> Bundle:
             if not folder.is_dir():  # else another test process made it meanwhile
                 raise
     return load_bundle(folder)
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.relative_to(ROOT / "tests").parts[0] in REAL_TIME:
-            item.add_marker(pytest.mark.xdist_group("real time"))
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The largest group is handed out first, whole: who gets another test is not, or no longer, at work on it."""
-    if "PYTEST_XDIST_WORKER" in os.environ and item.get_closest_marker("xdist_group") is None and os.nice(0) < BEHIND:
-        os.nice(BEHIND)
 
 
 @pytest.fixture(scope="session")
