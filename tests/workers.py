@@ -12,13 +12,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-REAL_TIME = {"adapter", "bench", "browser", "containers", "gateway", "remote", "rooms", "whip"} | {
-    "test_commands.py",
-    "test_docs.py",
-    "test_pages.py",
-    "test_wheel.py",
-}
-"""Folders and files under tests/: what speaks, serves and waits as users do."""
+REAL_TIME = {"adapter", "bench", "browser", "gateway", "remote", "rooms", "whip", "test_docs.py"}
+"""Folders and a file under tests/: what speaks, serves and waits as users do."""
 BEHIND = 10
 """Niceness of the others."""
 
