@@ -7,8 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nemostream.models.config import ConformerConfig
+from nemostream.models.conformer import ValidRelu
 from nemostream.models.heads import ConformerModel
 from tests.models.conftest import Golden
 
@@ -98,3 +100,15 @@ def test_a_few_steps_lower_the_ctc_loss(golden: Golden, lookahead: int) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_front_ends_one_operation_is_what_the_three_are(layout: torch.memory_format) -> None:
+    torch.manual_seed(3)
+    x = torch.randn(2, 3, 5, 4).to(memory_format=layout).requires_grad_()
+    valid = (torch.arange(5) < torch.tensor([[5], [3]])).float()
+    found, expected = ValidRelu.apply(x, valid), F.pad(F.relu(x) * valid[:, None, :, None], (2, 1, 2, 1))
+    assert torch.equal(found, expected)
+    weights = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((y * weights).sum(), x, retain_graph=True)[0] for y in (found, expected)]
+    assert torch.equal(*gradients) and gradients[0].any()
