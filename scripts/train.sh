@@ -9,7 +9,7 @@ shared=$(cd "${SHARED:-../shared}" && pwd)
 python=$PWD/.venv/bin/python
 
 data=$shared/corpus_en
-for folder in "$run"/hibari* "$run"/kokoro*; do
+for folder in "$run"/flite* "$run"/hibari* "$run"/kokoro*; do
     ! ls "$folder"/*[0-9].jsonl >/dev/null 2>&1 || data="$data $folder"
 done
 
@@ -18,7 +18,7 @@ minutes=${1:-100000}
 
 mkdir -p "$run/run"
 cd plugin
-# Memory that a step gives back is kept for the next: asking the kernel for it again is a tenth of the time.
+# Memory that a step gives back is kept for the next (glibc 2.35 and newer): to ask for it again is a tenth of the time.
 export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=200000000
 # Waiting threads must not spin: beside other work that costs four times the core time. And the kernel shares the cores
 # between sessions first: the run is behind others only if its session is nice too.

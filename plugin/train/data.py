@@ -60,7 +60,7 @@ def load_corpus(
         found = list(_read_folder(folder, held_out, encode, cache))
         if not found:
             raise FileNotFoundError(
-                f"{folder}: no shard (NNNN.jsonl with NNNN.opus) to train on; make_speech.py makes them."
+                f"{folder}: no shard (NNNN.jsonl with NNNN.opus) to train on; python -m train.speak makes them."
             )
         clips += [Clip(samples, text, voice, tokens, 1 / len(found)) for samples, text, voice, tokens in found]
     return clips

@@ -3,23 +3,26 @@
 python -m train.speak OUT --voice hibari --text sentences.txt glosses.txt --hours 10       # about 100 h per core-hour
 python -m train.speak OUT --voice flite --text sentences.txt --hours 2
 
-Each file gives the same share of sentences, whatever its length. A shard follows from the seed, the voice and its
-number: one that stands is not made again. Hibari (Apache-2.0) is one voice, from PyPI (`hibari-tts`); Flite (a licence
-like BSD's) has four, from Debian (`flite`).
+Each file gives the same share of sentences, whatever its length; a line with digits or other letters is left out, for
+nobody can tell what is said of it. A folder is for one voice, one seed and one set of files: from them and its number a
+shard follows, and one that stands is not made again. Hibari (Apache-2.0) comes from PyPI (`hibari-tts`, one voice),
+Flite (a licence like BSD's) from Debian (`flite`, four voices).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import av
@@ -35,6 +38,8 @@ BIT_RATE = 20_000
 SPEED = 0.85, 1.25
 FLITE_VOICES = "awb", "kal16", "rms", "slt"
 FLITE_HERTZ = 80, 220
+SAYABLE = re.compile(r"[A-Za-z' ,.;:!?()\-]*[A-Za-z][A-Za-z' ,.;:!?()\-]*")
+"""A line of which nothing is lost that a voice would say."""
 
 Speak = Callable[[str, random.Random], tuple[Samples, str]]
 """A sentence -> (n,) samples at 16 kHz, and the voice's name."""
@@ -46,7 +51,7 @@ def hibari() -> Speak:
     synthesizer = Hibari()
 
     def speak(text: str, rng: random.Random) -> tuple[Samples, str]:
-        wave = np.asarray(synthesizer(text, speed=rng.uniform(*SPEED)), np.float32)
+        wave = np.asarray(synthesizer(text, speed=rng.uniform(*SPEED), seed=rng.getrandbits(32)), np.float32)
         return soxr.resample(wave, synthesizer.sample_rate, SAMPLE_RATE), "hibari"
 
     return speak
@@ -118,21 +123,49 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
+    if args.hours <= 0 or args.workers < 1:
+        parser.error("--hours and --workers are above 0")
     if args.voice == "flite" and not shutil.which("flite"):
         sys.exit("Flite is missing: apt install flite.")
+    if args.voice == "hibari" and importlib.util.find_spec("hibari") is None:
+        sys.exit("Hibari is missing: pip install hibari-tts.")
     try:
-        texts = [[line for line in path.read_text(encoding="utf-8").splitlines() if line] for path in args.text]
-    except OSError as error:
+        texts = [read_text(path) for path in args.text]
+        speak_all(args.out, args.voice, args.seed, texts, args.hours, args.workers)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
-    if empty := [str(path) for path, lines in zip(args.text, texts, strict=True) if not lines]:
-        sys.exit(f"{', '.join(empty)}: no sentence; give files with one in each line.")
-    seconds = min(SHARD_S, args.hours * 3600)
-    indices = [i for i in range(round(args.hours * 3600 / seconds)) if not (args.out / f"{i:04d}.jsonl").exists()]
-    with ProcessPoolExecutor(args.workers) as pool, tqdm(total=len(indices), unit="shard") as bar:
-        made = [pool.submit(make_shard, args.out, args.voice, args.seed, i, texts, seconds) for i in indices]
-        for shard in made:
-            shard.result()
-            bar.update()
+
+
+def read_text(path: Path) -> list[str]:
+    """The lines that can be spoken.
+
+    Raises:
+        ValueError: there is none, or it is no text.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error.reason}") from None
+    sayable = [line for line in lines if SAYABLE.fullmatch(line)]
+    if not sayable:
+        raise ValueError(f"{path}: no sentence; give files with one in each line.")
+    if others := sum(map(bool, lines)) - len(sayable):
+        print(f"{path}: {others} of {len(lines)} lines have digits or other letters, and are left out", file=sys.stderr)
+    return sayable
+
+
+def speak_all(out: Path, voice: str, seed: int, texts: Sequence[Sequence[str]], hours: float, workers: int) -> None:
+    seconds = min(SHARD_S, hours * 3600)
+    indices = [i for i in range(round(hours * 3600 / seconds)) if not (out / f"{i:04d}.jsonl").exists()]
+    with ProcessPoolExecutor(workers) as pool, tqdm(total=len(indices), unit="shard") as bar:
+        made = [pool.submit(make_shard, out, voice, seed, i, texts, seconds) for i in indices]
+        try:
+            for shard in as_completed(made):
+                shard.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 if __name__ == "__main__":

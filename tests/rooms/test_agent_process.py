@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import psutil
@@ -17,7 +18,7 @@ from livekit import api
 from nemostream_agent.agent_process import AgentProcess
 from nemostream_agent.demo.captioned_room import captioned_room
 from nemostream_agent.livekit_server import LiveKitServer
-from nemostream_agent.participant import RATE
+from nemostream_agent.participant import RATE, Caption
 from tests.adapter.helpers import clip
 from tests.rooms.captioned import Reader, Speaker
 
@@ -41,6 +42,12 @@ async def test_it_captions_a_room_and_leaves_no_process_behind(
     assert not alive
 
 
+def said_until(captions: Sequence[Caption]) -> float:
+    """Where the last word of all finals ends, in seconds since the track was first heard."""
+    words = [word for c in captions if c.final for word in json.loads(c.attributes["nemostream.words"])]
+    return float(words[-1]["end"]) if words else 0.0
+
+
 async def test_on_sigterm_all_that_was_said_until_then_becomes_final_before_it_ends(
     server: LiveKitServer, room_name: str, own_engine: dict[str, str]
 ) -> None:
@@ -61,10 +68,8 @@ async def test_on_sigterm_all_that_was_said_until_then_becomes_final_before_it_e
         assert not saying.done(), "it was the middle of a sentence"
         assert status == 0
         # The last one may be on its way here still when the process has ended.
-        await reader.until(lambda all_: {c.segment for c in all_} == {c.segment for c in all_ if c.final})
-        captions = reader.captions
-        words = [word for c in captions if c.final for word in json.loads(c.attributes["nemostream.words"])]
-        assert words[-1]["end"] > asked - began - 0.5, "up to the pause between two words"
+        captions = await reader.until(lambda all_: said_until(all_) > asked - began - 0.5)
+        assert {caption.segment for caption in captions} == {c.segment for c in captions if c.final}
         saying.cancel()
         await speaker.leave()
         await reader.leave()
@@ -79,18 +84,19 @@ async def test_a_room_asks_again_for_an_agent_that_did_not_answer(
     ):
         assert agent.pid is not None
         os.kill(agent.pid, signal.SIGSTOP)  # a machine that is busy with all else
-        entering = captioned_room(server, room_name)
-        entered = asyncio.create_task(entering.__aenter__())
+
+        async def entering() -> int:
+            async with captioned_room(server, room_name):
+                return sum(len(sent.state.jobs) for sent in await livekit.agent_dispatch.list_dispatch(room_name))
+
+        entered = asyncio.create_task(entering())
         try:
             while len(await livekit.agent_dispatch.list_dispatch(room_name)) < 2:
                 await asyncio.wait([entered], timeout=0.5)
                 assert not entered.done()
         finally:
             os.kill(agent.pid, signal.SIGCONT)
-        await entered
-        jobs = [job for sent in await livekit.agent_dispatch.list_dispatch(room_name) for job in sent.state.jobs]
-        assert len(jobs) == 1, "and comes once"
-        await entering.__aexit__(None, None, None)
+        assert await entered == 1, "and comes once"
 
 
 async def test_a_wrong_program_name_is_one_page_of_help() -> None:

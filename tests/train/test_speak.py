@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from train.data import load_corpus
+from train.speak import make_shard
 from train.speeches import of_text, sentences
 
 ORDERS = "turn the lights off\nplay some music\n"
@@ -41,14 +42,18 @@ def test_what_is_spoken_can_be_trained_on_and_is_made_once(tmp_path: Path, texts
     before = (out / "0000.opus").stat().st_mtime_ns
     assert speak(out, *options).returncode == 0
     assert (out / "0000.opus").stat().st_mtime_ns == before
+    make_shard(tmp_path / "again", "hibari", 1, 0, [ORDERS.splitlines(), QUESTIONS.splitlines()], 0.003 * 3600)
+    assert (tmp_path / "again" / "0000.jsonl").read_text() == (out / "0000.jsonl").read_text()
 
 
 def test_what_is_missing_is_said(tmp_path: Path, texts: list[str]) -> None:
-    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "empty.txt").write_text("   \ncall 911\n")
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
     for done, says in (
         (speak(tmp_path, "--voice", "flite", *texts, path=""), "apt install flite"),
         (speak(tmp_path, "--voice", "hibari", "--text", str(tmp_path / "none.txt")), "none.txt"),
         (speak(tmp_path, "--voice", "hibari", "--text", str(tmp_path / "empty.txt")), "empty.txt: no sentence"),
+        (speak(tmp_path, "--voice", "hibari", "--text", str(tmp_path / "latin.txt")), "latin.txt is no text"),
     ):
         assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
 

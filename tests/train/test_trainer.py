@@ -11,6 +11,7 @@ import torch
 
 from nemostream.models.checkpoint import read_checkpoint
 from tests.speech import utterance
+from train.batches import collate
 from train.data import Clip
 from train.save import Template
 from train.schedule import Schedule
@@ -94,3 +95,23 @@ def test_the_rate_rises_holds_and_falls_to_zero() -> None:
     assert schedule.rate(10_000, 50) == schedule.rate(300, 5) == 1e-3
     assert schedule.rate(10_000, 90) == pytest.approx(5e-4)
     assert schedule.rate(10_000, 100) == 0
+
+
+def test_rnnt_takes_every_other_row_in_turn(
+    template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loss is what the rows of its turn have alone; one row has no other turn."""
+    run = trainer(template, tmp_path)
+    run.model.eval()
+    rows = [run.batches.row((clip,), True, False, np.random.default_rng(0)) for clip in run.batches.clips[:5]]
+    monkeypatch.setattr("train.trainer.mask_spectrum", lambda mel, lengths: mel)
+
+    def rnnt(step: int, chosen: list[int]) -> float:
+        run.step = step
+        return float(run.losses(collate([rows[i] for i in chosen], 6))[1]["rnnt"])
+
+    tokens = [len(rows[i][1]) for i in range(5)]
+    alone = [rnnt(step, [i]) for step, i in enumerate(range(5))]
+    for step, turn in ((0, [0, 2, 4]), (1, [1, 3])):
+        expected = sum(alone[i] * tokens[i] for i in turn) / sum(tokens[i] for i in turn)
+        assert rnnt(step, [0, 1, 2, 3, 4]) == pytest.approx(expected, rel=1e-4)

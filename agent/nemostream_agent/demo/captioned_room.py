@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
 
 from livekit import api, rtc
 
@@ -44,17 +46,25 @@ async def captioned_room(server: LiveKitServer, name: str) -> AsyncIterator[None
 
 async def _wait(here: asyncio.Event, server: LiveKitServer, name: str) -> None:
     """Until an agent is there; a room whose request nobody took asks again."""
+    # The development server's secret is as short as it is known.
+    warnings.filterwarnings("ignore", "The HMAC key is")
+    jobs: list[str] = []
     async with api.LiveKitAPI(server.url, server.key, server.secret) as livekit:
-        for _ in range(REQUESTS):
+        for request in range(REQUESTS):
             try:
+                if request:
+                    jobs = _jobs(await livekit.agent_dispatch.list_dispatch(name))
+                    if not jobs:
+                        await livekit.agent_dispatch.create_dispatch(api.CreateAgentDispatchRequest(room=name))
+            except (api.TwirpError, aiohttp.ClientError, TimeoutError) as error:
+                raise DemoError(f"the LiveKit server does not say where the captions agent is: {error}") from None
+            with suppress(TimeoutError):
                 await asyncio.wait_for(here.wait(), REQUEST_S)
                 return
-            except TimeoutError:
-                with warnings.catch_warnings():
-                    # The development server's secret is as short as it is known.
-                    warnings.simplefilter("ignore")
-                    sent = await livekit.agent_dispatch.list_dispatch(name)
-                    if not any(dispatch.state.jobs for dispatch in sent):
-                        await livekit.agent_dispatch.create_dispatch(api.CreateAgentDispatchRequest(room=name))
-    jobs = [api.JobStatus.Name(job.state.status) for dispatch in sent for job in dispatch.state.jobs]
     raise DemoError(f"the captions agent has not joined the room within {REQUESTS * REQUEST_S:g} s, its jobs: {jobs}.")
+
+
+def _jobs(sent: Sequence[api.AgentDispatch]) -> list[str]:
+    """What has become of them, but for those that failed."""
+    states = [job.state.status for dispatch in sent for job in dispatch.state.jobs]
+    return [api.JobStatus.Name(state) for state in states if state != api.JobStatus.JS_FAILED]
