@@ -23,9 +23,9 @@ export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOL
 # Waiting threads must not spin: beside other work that costs four times the core time. (Alone, an empty OMP_WAIT_POLICY
 # lets them, and is a third faster.) And the kernel shares the cores between sessions first: the run is behind others only
 # if its session is nice too.
-# shellcheck disable=SC2016,SC2086
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-PASSIVE}"
 [ -n "$OMP_WAIT_POLICY" ] || unset OMP_WAIT_POLICY
+# shellcheck disable=SC2016,SC2086
 setsid sh -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' train \
     "$python" -m train --init train/start.nemo --data $data \
     --held-out "$shared/corpus_en_heldout" "$shared/data/sentences_en_heldout.txt" "$shared/data/public_test_en" \
