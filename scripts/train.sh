@@ -21,8 +21,8 @@ cd plugin
 # Memory that a step gives back is kept for the next (glibc 2.35 and newer): to ask for it again is a tenth of the time.
 export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=200000000
 # Waiting threads must not spin: beside other work that costs four times the core time. (Alone, an empty OMP_WAIT_POLICY
-# lets them, and is a third faster.) And the kernel shares the cores between sessions first: the run is behind others only
-# if its session is nice too.
+# lets them, and is nearly half as fast again.) And the kernel shares the cores between sessions first: the run is behind
+# others only if its session is nice too.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY-PASSIVE}"
 [ -n "$OMP_WAIT_POLICY" ] || unset OMP_WAIT_POLICY
 # shellcheck disable=SC2016,SC2086

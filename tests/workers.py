@@ -6,6 +6,7 @@ One has all that take real time, one at a time; the other has the rest, behind t
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 import pytest
@@ -46,4 +47,5 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Whoever gets another test is not, or no longer, at work on those that take real time."""
     if "PYTEST_XDIST_WORKER" in os.environ and not takes_real_time(item.nodeid) and os.nice(0) < BEHIND:
         for thread in os.listdir("/proc/self/task"):  # Linux keeps it by thread, and libraries have begun some
-            os.setpriority(os.PRIO_PROCESS, int(thread), BEHIND)
+            with suppress(ProcessLookupError):  # one that has ended meanwhile
+                os.setpriority(os.PRIO_PROCESS, int(thread), BEHIND)

@@ -27,7 +27,7 @@ def mu_law(x: Samples) -> Samples:
 
 
 def opus(x: Samples, bit_rate: int) -> Samples:
-    """Opus as WebRTC sends it, voice, mono, 20 ms packets, but at the least complexity: that is a third of the time."""
+    """Opus as WebRTC sends it, voice, mono, 20 ms packets, but at the least complexity, for its time."""
     import av
 
     encoder = av.CodecContext.create("libopus", "w")

