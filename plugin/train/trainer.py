@@ -27,8 +27,9 @@ from nemostream.models.heads import ConformerModel
 from train.batches import Batch, Batches
 from train.data import Clip
 from train.evaluate import Evaluation, ctc_log_probs, transducer_logits
-from train.features import LogMel, mask_spectrum
+from train.features import TRACTS, LogMel, mask_spectrum
 from train.losses import ctc_loss, flat_loss, flat_targets, per_token, rnnt_loss
+from train.optimizer import Muon
 from train.progress import History, Row, line
 from train.save import Template
 from train.schedule import Schedule
@@ -78,9 +79,7 @@ class Trainer:
             _keep_float32(self.model)
         _drop_nothing(self.model)
         self.letters = torch.tensor([max(0.5, len(piece.replace("▁", ""))) for piece in config.tokens])
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), betas=(0.9, 0.98), weight_decay=settings.weight_decay
-        )
+        self.optimizer = Muon(self.model, matrices=self.model.encoder.layers, weight_decay=settings.weight_decay)
         self.batches = Batches(clips, schedule, config.encoder, settings.seconds, settings.seed)
         self.step, self.hours, self.minutes, self.best = 0, 0.0, 0.0, math.inf
         self.history = History()
@@ -121,10 +120,9 @@ class Trainer:
         """One update. Returns its losses per token."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # for masks
         rate = self.schedule.rate(self.step, self.hours)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.optimizer.rate = rate
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss, row = self.losses(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -145,7 +143,8 @@ class Trainer:
     def losses(self, batch: Batch) -> tuple[Tensor, Row]:
         """The stage's weighted loss, and each loss by name."""
         stage = self.schedule.stage(self.step)
-        mel, lengths = self.mel(batch.samples, batch.lengths)
+        tracts = None if stage.clean else torch.randint(len(TRACTS), (len(batch.lengths),)).to(self.device)
+        mel, lengths = self.mel(batch.samples, batch.lengths, tracts)
         if not stage.clean:
             mel = mask_spectrum(mel, lengths)
         with self.mixed():

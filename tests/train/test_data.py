@@ -14,7 +14,7 @@ from nemostream.models.checkpoint import FILTERS, WINDOW, read_checkpoint
 from tests.speech import utterance
 from train.codecs import lose_packets, mu_law, opus
 from train.data import SAMPLE_RATE, Samples, load_corpus
-from train.features import LogMel, mask_spectrum
+from train.features import TRACTS, LogMel, mask_spectrum, warp
 from train.heldout import held_out_sentences
 from train.speak import write_shard
 
@@ -56,6 +56,31 @@ def test_training_hears_the_mel_that_the_runtime_computes(toy_nemo: Path) -> Non
     expected = MelFilters(state[FILTERS][0].numpy(), state[WINDOW].numpy()).whole(samples)
     np.testing.assert_allclose(mel[0, : len(expected)].numpy(), expected, atol=2e-3)
     assert 0 <= int(lengths[0]) - len(expected) <= 2
+
+
+@pytest.mark.parametrize("factor", [TRACTS[0], TRACTS[-1]])
+def test_another_vocal_tract_moves_formants_in_proportion(toy_nemo: Path, factor: float) -> None:
+    filters = read_checkpoint(toy_nemo).state[FILTERS][0]
+    assert torch.equal(warp(filters, 1.0), filters)
+    bins = torch.arange(filters.shape[1], dtype=torch.float32)
+    warped = warp(filters, factor)
+    for formant in 20.0, 60.0, 120.0:
+        heard, moved = (torch.exp(-0.5 * ((bins - place) / 4) ** 2) for place in (formant, formant * factor))
+        assert abs((warped @ heard).argmax() - (filters @ moved).argmax()) <= 1 < abs(formant * (factor - 1))
+    assert (warped @ torch.ones_like(bins)).numpy() == pytest.approx(
+        (filters @ torch.ones_like(bins)).numpy(), rel=1e-4
+    )
+
+
+def test_each_row_has_its_own_vocal_tract(toy_nemo: Path) -> None:
+    checkpoint = read_checkpoint(toy_nemo)
+    mel = LogMel(checkpoint.config.mel, checkpoint.state[FILTERS], checkpoint.state[WINDOW])
+    _, samples = utterance(3)
+    batch, lengths = torch.from_numpy(samples)[None].repeat(3, 1), torch.tensor([len(samples)] * 3)
+    plain, _ = mel(batch, lengths)
+    others, _ = mel(batch, lengths, torch.tensor([TRACTS.index(1.0), 0, len(TRACTS) - 1]))
+    torch.testing.assert_close(others[0], plain[0])
+    assert all((others[i] - plain[i]).abs().mean() > 0.05 for i in (1, 2))
 
 
 def test_masks_replace_at_most_what_they_may() -> None:

@@ -51,6 +51,7 @@ def test_what_is_missing_is_said(tmp_path: Path, texts: list[str]) -> None:
     (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
     for done, says in (
         (speak(tmp_path, "--voice", "flite", *texts, path=""), "apt install flite"),
+        (speak(tmp_path, "--voice", "joe", *texts), "pip install piper-tts"),
         (speak(tmp_path, "--voice", "hibari", "--text", str(tmp_path / "none.txt")), "none.txt"),
         (speak(tmp_path, "--voice", "hibari", "--text", str(tmp_path / "empty.txt")), "empty.txt: no sentence"),
         (speak(tmp_path, "--voice", "hibari", "--text", str(tmp_path / "latin.txt")), "latin.txt is no text"),

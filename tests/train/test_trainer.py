@@ -105,6 +105,7 @@ def test_rnnt_takes_every_other_row_in_turn(
     run.model.eval()
     rows = [run.batches.row((clip,), True, False, np.random.default_rng(0)) for clip in run.batches.clips[:5]]
     monkeypatch.setattr("train.trainer.mask_spectrum", lambda mel, lengths: mel)
+    monkeypatch.setattr("train.trainer.TRACTS", (1.0,))
 
     def rnnt(step: int, chosen: list[int]) -> float:
         run.step = step
