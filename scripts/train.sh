@@ -9,7 +9,7 @@ shared=$(cd "${SHARED:-../shared}" && pwd)
 python=$PWD/.venv/bin/python
 
 data=$shared/corpus_en
-for folder in "$run"/flite* "$run"/hibari* "$run"/kokoro*; do
+for folder in "$run"/flite* "$run"/hibari* "$run"/joe* "$run"/kokoro*; do
     ! ls "$folder"/*[0-9].jsonl >/dev/null 2>&1 || data="$data $folder"
 done
 
