@@ -19,6 +19,7 @@ from train.data import load_corpus
 from train.evaluate import Evaluation
 from train.features import LogMel
 from train.heldout import held_out_sentences
+from train.replicas import Replicas
 from train.save import Template
 from train.schedule import Schedule
 from train.trainer import Settings, Trainer
@@ -75,6 +76,20 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
+    replicas = Replicas.join()
+    try:
+        if replicas.first:
+            train_alone(args, replicas)
+        else:
+            train(args, replicas)
+    except (NemostreamError, OSError) as error:
+        sys.exit(str(error))
+    finally:
+        replicas.leave()
+
+
+def train_alone(args: argparse.Namespace, replicas: Replicas) -> None:
+    """Train as the only run that writes to --out."""
     with open(args.out / "pid", "a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,13 +99,10 @@ def main() -> None:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        try:
-            train(args)
-        except (NemostreamError, OSError) as error:
-            sys.exit(str(error))
+        train(args, replicas)
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: argparse.Namespace, replicas: Replicas) -> None:
     torch.set_num_threads(args.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     template = Template.read(args.init)
@@ -99,10 +111,10 @@ def train(args: argparse.Namespace) -> None:
     tokenizer = sentencepiece.SentencePieceProcessor(model_proto=template.tokenizer)
     encode, cache = tokenizer.encode, args.out / "pcm"
     held_out = held_out_sentences(args.held_out)
-    clips = load_corpus(args.data, held_out, encode, cache)[: args.clips]
+    clips = replicas.in_turn(lambda: load_corpus(args.data, held_out, encode, cache))[: args.clips]
     config, state = template.checkpoint.config, template.checkpoint.state
     evaluation = None
-    if args.test:
+    if args.test and replicas.first:
         mel = LogMel(config.mel, state[FILTERS], state[WINDOW]).to(device)
         general = held_out_sentences(path for path in args.held_out if path.suffix == ".txt")
         evaluation = Evaluation.load(args.test, general, encode, cache, mel, args.test_clips)
@@ -121,20 +133,25 @@ def train(args: argparse.Namespace) -> None:
         evaluation,
         _decoder(tokenizer),
         from_scratch=args.from_scratch,
+        replicas=replicas,
     )
     resumed = trainer.resume()
     spoken = sum(len(clip.samples) for clip in clips) / 16_000 / 3600
-    print(
-        f"{len(clips)} clips, {spoken:.2f} h, on {device}; "
-        + (f"going on at step {trainer.step}, {trainer.hours:.1f} h heard" if resumed else f"from {args.init.name}"),
-        flush=True,
-    )
+    if replicas.first:
+        print(
+            f"{len(clips)} clips, {spoken:.2f} h, on {device}; "
+            + (
+                f"going on at step {trainer.step}, {trainer.hours:.1f} h heard" if resumed else f"from {args.init.name}"
+            ),
+            flush=True,
+        )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(trainer, "stopping", True))
     if not resumed:
         trainer.evaluate()
     trainer.run(args.minutes, args.steps)
-    print(f"saved at step {trainer.step}, {trainer.hours:.1f} h heard", flush=True)
+    if replicas.first:
+        print(f"saved at step {trainer.step}, {trainer.hours:.1f} h heard", flush=True)
 
 
 def _decoder(tokenizer: sentencepiece.SentencePieceProcessor):  # type: ignore[no-untyped-def]

@@ -31,6 +31,7 @@ from train.features import TRACTS, LogMel, mask_spectrum
 from train.losses import ctc_loss, flat_loss, flat_targets, per_token, rnnt_loss
 from train.optimizer import Muon
 from train.progress import History, Row, line
+from train.replicas import Replicas
 from train.save import Template
 from train.schedule import Schedule
 
@@ -66,7 +67,9 @@ class Trainer:
         decode: Callable[[Sequence[int]], str],
         *,
         from_scratch: bool = False,
+        replicas: Replicas | None = None,
     ) -> None:
+        self.replicas = replicas or Replicas()
         self.settings, self.schedule, self.template = settings, schedule, template
         self.evaluation, self.decode = evaluation, decode
         self.device = torch.device(settings.device)
@@ -86,12 +89,13 @@ class Trainer:
         self.stopping = False
 
     def run(self, minutes: float, last_step: int | None = None) -> None:
-        """Train until `minutes` have passed, `last_step` is done, the planned hours are heard, or `stopping` is set;
-        then save."""
+        """Train until `minutes` have passed, `last_step` is done, the planned hours are heard, or `stopping` is set in
+        one of the replicas; then save. A batch's number is the step's, times the replicas, and the replica's."""
+        count, rank = self.replicas.count, self.replicas.rank
         loader = DataLoader(
             self.batches,
             batch_size=None,
-            sampler=range(self.step, 1 << 40),
+            sampler=range(self.step * count + rank, 1 << 40, count),
             num_workers=self.settings.workers,
             prefetch_factor=4 if self.settings.workers else None,
         )
@@ -100,6 +104,7 @@ class Trainer:
         recent: list[Row] = []
         heard = self.hours
         for batch in loader:
+            self.stopping |= time.monotonic() - begun >= minutes * 60
             recent.append(self.advance(batch.to(self.device)))
             now = time.monotonic()
             self.minutes = before + (now - begun) / 60
@@ -109,7 +114,7 @@ class Trainer:
             ended = self.hours >= self.schedule.hours
             if self.step % self.settings.evaluate_steps == 0 or ended:
                 self.evaluate()
-            done = self.stopping or now - begun >= minutes * 60 or ended or self.step == last_step
+            done = self.stopping or ended or self.step == last_step
             if done or now - saved >= self.settings.save_seconds:
                 self.save()
                 saved = time.monotonic()
@@ -118,19 +123,22 @@ class Trainer:
 
     def advance(self, batch: Batch) -> Row:
         """One update. Returns its losses per token."""
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)  # for masks
+        number = self.step * self.replicas.count + self.replicas.rank
+        torch.manual_seed(self.settings.seed * 1_000_003 + number)  # for vocal tracts and masks
         rate = self.schedule.rate(self.step, self.hours)
         self.optimizer.rate = rate
         self.model.train()
         self.optimizer.zero_grad()
         loss, row = self.losses(batch)
         loss.backward()  # type: ignore[no-untyped-call]
+        hours, stopping = self.replicas.mean(list(self.model.parameters()), (batch.hours, float(self.stopping)))
+        self.stopping = stopping > 0
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
         self.follow()
         self.step += 1
-        self.hours += batch.hours
+        self.hours += hours
         return row | {"norm": norm.item(), "rate": rate}
 
     def mixed(self) -> torch.autocast:
@@ -177,6 +185,8 @@ class Trainer:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - keep)
 
     def report(self, recent: Sequence[Row], speed: float) -> None:
+        if not self.replicas.first:
+            return
         mean = {key: sum(row[key] for row in recent) / len(recent) for key in recent[-1] if key in recent[0]}
         row = {"step": self.step, "hours": self.hours, "minutes": self.minutes, "speed": speed, **mean}
         self.history.train.append(row)
@@ -184,7 +194,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """WER of the average; the .nemo with the lowest sum over sets and lookaheads is kept as best.nemo."""
-        if self.evaluation is None:
+        if self.evaluation is None or not self.replicas.first:
             return
         path = self.settings.out / BEST
         results = self.evaluation.run(self.template.trained(self.average, path), self.average, self.decode)
@@ -198,6 +208,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write resume.pt, last.nemo, history.json and curve.png."""
+        if not self.replicas.first:
+            return
         out = self.settings.out
         partial = out / "resume.partial"
         state = {
