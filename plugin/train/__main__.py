@@ -55,7 +55,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--hours", type=float, default=3000.0, help="audio to hear in all; the rate cools over the last 1/5"
     )
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    parser.add_argument("--seconds", type=float, default=48.0, help="speech in a batch")
+    parser.add_argument("--seconds", type=float, default=48.0, help="speech in a batch of each process")
     parser.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
     parser.add_argument("--threads", type=int, default=2, help="of torch on a CPU")
     parser.add_argument("--evaluate-steps", type=int, default=1000)
@@ -138,13 +138,8 @@ def train(args: argparse.Namespace, replicas: Replicas) -> None:
     resumed = trainer.resume()
     spoken = sum(len(clip.samples) for clip in clips) / 16_000 / 3600
     if replicas.first:
-        print(
-            f"{len(clips)} clips, {spoken:.2f} h, on {device}; "
-            + (
-                f"going on at step {trainer.step}, {trainer.hours:.1f} h heard" if resumed else f"from {args.init.name}"
-            ),
-            flush=True,
-        )
+        begin = f"going on at step {trainer.step}, {trainer.hours:.1f} h heard" if resumed else f"from {args.init.name}"
+        print(f"{len(clips)} clips, {spoken:.2f} h, on {device}; {begin}", flush=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(trainer, "stopping", True))
     if not resumed:

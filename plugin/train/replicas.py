@@ -11,12 +11,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=2)
+"""How long the others wait while the first evaluates, or is paused for a benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Replicas:
         """The replicas that the launcher started, met; or this one alone."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
-        distributed.init_process_group("gloo")
+        distributed.init_process_group("gloo", timeout=PATIENCE)
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property

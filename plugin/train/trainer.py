@@ -86,7 +86,8 @@ class Trainer:
         self.batches = Batches(clips, schedule, config.encoder, settings.seconds, settings.seed)
         self.step, self.hours, self.minutes, self.best = 0, 0.0, 0.0, math.inf
         self.history = History()
-        self.stopping = False
+        self.stopping = False  # what this replica wants
+        self.stopped = False  # what all have agreed to
 
     def run(self, minutes: float, last_step: int | None = None) -> None:
         """Train until `minutes` have passed, `last_step` is done, the planned hours are heard, or `stopping` is set in
@@ -114,7 +115,7 @@ class Trainer:
             ended = self.hours >= self.schedule.hours
             if self.step % self.settings.evaluate_steps == 0 or ended:
                 self.evaluate()
-            done = self.stopping or ended or self.step == last_step
+            done = self.stopped or ended or self.step == last_step
             if done or now - saved >= self.settings.save_seconds:
                 self.save()
                 saved = time.monotonic()
@@ -132,7 +133,7 @@ class Trainer:
         loss, row = self.losses(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         hours, stopping = self.replicas.mean(list(self.model.parameters()), (batch.hours, float(self.stopping)))
-        self.stopping = stopping > 0
+        self.stopped = stopping > 0
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()

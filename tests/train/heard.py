@@ -33,18 +33,8 @@ PLUGIN = SPEECH.parents[2] / "plugin"
 def small_run(out: Path, *options: str, launcher: Sequence[str] = ()) -> str:
     """The command of docs/training.md, in a folder of its own; what it prints. `launcher`: Python's options before."""
     speech = ["--data", str(SPEECH), "--held-out", str(SPEECH / "held_out.txt")]
-    command = [
-        sys.executable,
-        *launcher,
-        "-m",
-        "train",
-        "--small",
-        "--init",
-        "train/start.nemo",
-        *speech,
-        "--out",
-        str(out),
-    ]
+    train = "-m", "train", "--small", "--init", "train/start.nemo", "--out", str(out)
+    command = [sys.executable, *launcher, *train, *speech]
     done = subprocess.run([*command, *options], cwd=PLUGIN, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

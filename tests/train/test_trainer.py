@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from nemostream.models.checkpoint import read_checkpoint
 from tests.speech import utterance
 from train.batches import collate
 from train.data import Clip
+from train.replicas import Replicas
 from train.save import Template
 from train.schedule import Schedule
 from train.trainer import BEST, LAST, Settings, Trainer
@@ -116,3 +118,20 @@ def test_rnnt_takes_every_other_row_in_turn(
     for step, turn in ((0, [0, 2, 4]), (1, [1, 3])):
         expected = sum(alone[i] * tokens[i] for i in turn) / sum(tokens[i] for i in turn)
         assert rnnt(step, [0, 1, 2, 3, 4]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_replica_that_is_told_to_stop_in_a_step_stops_with_the_others_after_the_next(
+    template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stopped by itself would leave the others waiting for its gradients."""
+    run = trainer(template, tmp_path)
+    mean = Replicas.mean
+
+    def told_late(replicas: Replicas, *given: Any) -> list[float]:
+        sums = mean(replicas, *given)
+        run.stopping = True
+        return sums
+
+    monkeypatch.setattr(Replicas, "mean", told_late)
+    run.run(minutes=60)
+    assert run.step == 2
