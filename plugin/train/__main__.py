@@ -43,7 +43,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--from-scratch", action="store_true", help="leave the weights of --init, begin with a flat start"
     )
     parser.add_argument(
-        "--data", type=Path, nargs="+", required=True, help="folders of shards, an equal share for each"
+        "--data", type=Path, nargs="+", required=True, help="folders of shards; drawn from by the root of their length"
     )
     parser.add_argument("--held-out", type=Path, nargs="+", required=True, help="sentences that are never trained on")
     parser.add_argument("--test", type=Path, help="held-out folder of shards to measure WER on")

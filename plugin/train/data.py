@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ def load_corpus(
     encode: Callable[[str], list[int]],
     cache: Path,
 ) -> list[Clip]:
-    """Every clip of `folders` whose sentence is not held out. Each folder gets the same share of all draws, whatever
-    its length: many voices with few hours count as much as one voice with many.
+    """Every clip of `folders` whose sentence is not held out. A folder's share of all draws is in proportion to the
+    root of its length: many voices with few hours count, and so do the many words of one voice.
 
     Raises:
         FileNotFoundError: a folder has no shard.
@@ -62,7 +63,8 @@ def load_corpus(
             raise FileNotFoundError(
                 f"{folder}: no shard (NNNN.jsonl with NNNN.opus) to train on; python -m train.speak makes them."
             )
-        clips += [Clip(samples, text, voice, tokens, 1 / len(found)) for samples, text, voice, tokens in found]
+        share = math.sqrt(sum(len(samples) for samples, *_ in found))
+        clips += [Clip(samples, text, voice, tokens, share / len(found)) for samples, text, voice, tokens in found]
     return clips
 
 

@@ -43,7 +43,15 @@ def test_a_clip_is_cut_where_its_sentence_was_spoken(tmp_path: Path) -> None:
     clips = load_corpus([tmp_path / "corpus"], frozenset(), encode, tmp_path / "pcm")
     peaks = [np.abs(np.fft.rfft(clip.wave())).argmax() * SAMPLE_RATE / len(clip.samples) for clip in clips]
     np.testing.assert_allclose(peaks, hertz, atol=2)
-    assert sum(clip.weight for clip in clips) == pytest.approx(1)
+
+
+def test_a_folder_four_times_as_long_is_drawn_from_twice_as_often(tmp_path: Path) -> None:
+    wave = np.ones(SAMPLE_RATE, np.float32) / 9
+    for folder, count in ("short", 2), ("long", 8):
+        write_shard(tmp_path / folder, 0, [(f"sentence {folder} {'abcdefgh'[i]}", wave, folder) for i in range(count)])
+    clips = load_corpus([tmp_path / "short", tmp_path / "long"], frozenset(), encode, tmp_path / "pcm")
+    shares = {voice: sum(clip.weight for clip in clips if clip.voice == voice) for voice in ("short", "long")}
+    assert shares["long"] == pytest.approx(2 * shares["short"])
 
 
 def test_training_hears_the_mel_that_the_runtime_computes(toy_nemo: Path) -> None:
