@@ -66,7 +66,7 @@ class Replicas:
         flat = torch.cat([*(g.reshape(-1) for g in gradients), torch.tensor(values, device=gradients[0].device)])
         distributed.all_reduce(flat)
         sizes = [g.numel() for g in gradients]
-        *shared, sums = flat.split([*sizes, len(values)])
+        *shared, sums = torch.split(flat, [*sizes, len(values)])
         for gradient, its in zip(gradients, shared, strict=True):
             gradient.copy_(its.view_as(gradient)).div_(self.count)
         return _floats(sums)
