@@ -24,7 +24,7 @@ export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOL
 # the run is behind all other work only if its session is nice too.
 # shellcheck disable=SC2016,SC2086
 setsid sh -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' train \
-    "$python" -m torch.distributed.run --standalone --nproc-per-node "${PROCESSES:-2}" -m train --threads 1 --init train/start.nemo --data $data \
+    "$python" -m torch.distributed.run --standalone --nproc-per-node "${PROCESSES:-2}" -m train --threads 1 --init train/next.nemo --data $data \
     --held-out "$shared/corpus_en_heldout" "$shared/data/sentences_en_heldout.txt" "$shared/data/public_test_en" \
     --test "$shared/corpus_en_heldout" --out "$run/run" --minutes "$minutes" "$@" >>"$run/log.txt" 2>&1 </dev/null &
 echo $!
