@@ -19,7 +19,7 @@ minutes=${1:-100000}
 mkdir -p "$run/run"
 cd plugin
 # Memory that a step gives back is kept for the next (glibc 2.35 and newer): to ask for it again is a tenth of the time.
-export MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=200000000
+export OMP_NUM_THREADS=1 MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=200000000
 # Two processes of a thread each hear more than one of two threads (PROCESSES=1: on a GPU). The kernel shares the cores between sessions first:
 # the run is behind all other work only if its session is nice too.
 # shellcheck disable=SC2016,SC2086
