@@ -14,6 +14,7 @@ fail() {
 
 command -v flite >/dev/null || fail "Flite is missing: apt install flite, then run it again."
 [ -d /usr/share/wordnet ] || fail "WordNet is missing: apt install wordnet-base, then run it again."
+[ -x ../.venv/bin/python ] || fail "There is no .venv yet: make setup, then run it again."
 
 mkdir -p "$run/text"
 python=$run/voices/bin/python

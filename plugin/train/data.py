@@ -30,7 +30,8 @@ Samples = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
-    """One spoken sentence. `samples` (n,) int16 at 16 kHz, a view of the mapped shard; `weight` its share of draws."""
+    """One spoken sentence. `samples` (n,) int16 at 16 kHz, a view of the mapped shard; it is drawn in
+    proportion to `weight`."""
 
     samples: npt.NDArray[np.int16]
     text: str

@@ -1,6 +1,6 @@
 """Muon for the encoder's matrices, AdamW for everything else.
 
-    optimizer = Muon(model, weight_decay=1e-2)
+    optimizer = Muon(model, matrices=model.encoder.layers, weight_decay=1e-2)
     optimizer.rate = 1e-3
     optimizer.step()
 
@@ -44,12 +44,6 @@ class Muon:
         self.momenta = {
             shape: torch.zeros(len(group), *shape, device=group[0].device) for shape, group in self.groups.items()
         }
-
-    def zero_grad(self) -> None:
-        self.adamw.zero_grad(set_to_none=True)
-        for group in self.groups.values():
-            for p in group:
-                p.grad = None
 
     @torch.no_grad()
     def step(self) -> None:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 T = TypeVar("T")
 
@@ -69,8 +69,4 @@ class Replicas:
         *shared, sums = torch.split(flat, [*sizes, len(values)])
         for gradient, its in zip(gradients, shared, strict=True):
             gradient.copy_(its.view_as(gradient)).div_(self.count)
-        return _floats(sums)
-
-
-def _floats(values: Tensor) -> list[float]:
-    return [float(value) for value in values]
+        return [float(value) for value in sums]

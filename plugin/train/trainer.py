@@ -129,7 +129,7 @@ class Trainer:
         rate = self.schedule.rate(self.step, self.hours)
         self.optimizer.rate = rate
         self.model.train()
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         loss, row = self.losses(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         hours, stopping = self.replicas.mean(list(self.model.parameters()), (batch.hours, float(self.stopping)))
@@ -195,7 +195,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """WER of the average; the .nemo with the lowest sum over sets and lookaheads is kept as best.nemo."""
-        if self.evaluation is None or not self.replicas.first:
+        if self.evaluation is None:
             return
         path = self.settings.out / BEST
         results = self.evaluation.run(self.template.trained(self.average, path), self.average, self.decode)

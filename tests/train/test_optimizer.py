@@ -58,7 +58,7 @@ def test_what_is_saved_goes_on_alike() -> None:
     def trained(optimizer: Muon, model: Layers, steps: int) -> None:
         torch.manual_seed(2)
         for _ in range(steps):
-            optimizer.zero_grad()
+            model.zero_grad()
             for p in model.parameters():
                 p.grad = torch.randn_like(p)
             optimizer.rate = RATE
